@@ -1,0 +1,1 @@
+"""For people: the command line, the contact sheets, the demo. Stands on everything below; nothing stands on it."""

@@ -1,7 +1,7 @@
 """vqtok: images become tokens, one transformer learns the tokens, families say what the tokens mean.
 
-This is the users' front door. It opens on what lies below only when asked, so that `import vqtok` costs nothing.
-Nothing inside the house imports from it.
+This is the users' front door. It opens on what lies below only when asked, so that `import vqtok` costs
+nothing. No family imports from it.
 """
 
 from typing import Any

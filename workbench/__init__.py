@@ -1,1 +1,1 @@
-"""For people: the command line, the contact sheets, the demo. Stands on everything below; nothing stands on it."""
+"""For people: the command line, contact sheets, the demo. It may use every floor; nothing may use it."""

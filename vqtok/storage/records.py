@@ -1,0 +1,130 @@
+"""Frozen dataclasses as plain JSON and back, strictly: an unknown, missing or mistyped key is an error.
+
+Nested dataclasses become nested mappings. Where a field may be one of several dataclasses, its mapping says which
+under the key "class".
+"""
+
+import dataclasses
+import difflib
+import types
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+KIND = "class"
+
+
+def encode(record: Any) -> Any:
+    """Plain JSON of a dataclass: mappings, lists, strings, numbers, booleans and None."""
+    if dataclasses.is_dataclass(record):
+        hints = get_type_hints(type(record))
+        return {
+            field.name: _named(getattr(record, field.name), hints[field.name])
+            for field in dataclasses.fields(record)
+        }
+    if isinstance(record, list | tuple):
+        return [encode(item) for item in record]
+    if isinstance(record, dict):
+        return {key: encode(item) for key, item in record.items()}
+    return str(record) if isinstance(record, Path) else record
+
+
+def decode(kind: Any, data: Any, where: str) -> Any:
+    """The value of type `kind` that `encode` turned into `data`.
+
+    Args:
+        kind: A dataclass, or the type of one of its fields.
+        data: Plain JSON.
+        where: Name of the file, for errors.
+
+    Raises:
+        ValueError: naming `where` and the key that is unknown, missing or of a wrong type.
+    """
+    return _decode(kind, data, where, "")
+
+
+def arms(kind: Any) -> list[Any]:
+    """Alternatives of a union; the type itself if it is none."""
+    return list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
+
+
+def guess(name: str, names: list[str]) -> str:
+    """'; did you mean `...`?' with the nearest of `names`, or nothing if none is near."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _named(value: Any, hint: Any) -> Any:
+    several = sum(dataclasses.is_dataclass(arm) for arm in arms(hint)) > 1
+    data = encode(value)
+    return {KIND: type(value).__name__, **data} if several and dataclasses.is_dataclass(value) else data
+
+
+def _decode(kind: Any, data: Any, where: str, key: str) -> Any:
+    choices = arms(kind)
+    records = [arm for arm in choices if dataclasses.is_dataclass(arm)]
+    if records and isinstance(data, dict):
+        return _record(_choose(records, data, where, key), data, where, key)
+    for arm in choices:
+        if _fits(arm, data):
+            return _plain(arm, data, where, key)
+    expected = " or ".join(getattr(arm, "__name__", str(arm)) for arm in choices)
+    raise ValueError(f"{where}: `{key}` is {data!r}, expected {expected}")
+
+
+def _choose(records: list[Any], data: dict[str, Any], where: str, key: str) -> Any:
+    if len(records) == 1:
+        return records[0]
+    names = {record.__name__: record for record in records}
+    if data.get(KIND) not in names:
+        raise ValueError(f"{where}: `{key}.{KIND}` is {data.get(KIND)!r}, expected one of {', '.join(names)}")
+    return names[data[KIND]]
+
+
+def _record(kind: Any, data: dict[str, Any], where: str, key: str) -> Any:
+    hints, prefix = get_type_hints(kind), f"{key}." if key else ""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    values = {}
+    for name, item in data.items():
+        if name in fields:
+            values[name] = _decode(hints[name], item, where, prefix + name)
+        elif name != KIND:
+            raise ValueError(f"{where}: unknown setting `{prefix}{name}`{guess(name, list(fields))}")
+    for name, field in fields.items():
+        free = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if free and name not in values:
+            raise ValueError(f"{where}: setting `{prefix}{name}` is missing")
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _fits(kind: Any, data: Any) -> bool:
+    origin = get_origin(kind) or kind
+    if kind is Any:
+        return True
+    if kind is None or kind is type(None):
+        return data is None
+    if origin is Literal:
+        return data in get_args(kind)
+    if origin is float:
+        return isinstance(data, int | float) and not isinstance(data, bool)
+    if origin is int:
+        return isinstance(data, int) and not isinstance(data, bool)
+    if origin in (tuple, list):
+        return isinstance(data, list | tuple)
+    return isinstance(data, str if origin is Path else origin)
+
+
+def _plain(kind: Any, data: Any, where: str, key: str) -> Any:
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if origin is tuple and inner:
+        kinds = [inner[0]] * len(data) if inner[-1] is Ellipsis else inner
+        if len(kinds) != len(data):
+            raise ValueError(f"{where}: `{key}` has {len(data)} items, expected {len(kinds)}")
+        return tuple(_decode(*pair, where, f"{key}[{i}]") for i, pair in enumerate(zip(kinds, data, strict=True)))
+    if origin in (tuple, list):
+        return origin(_decode(inner[0], item, where, key) if inner else item for item in data)
+    if origin is dict and inner:
+        return {name: _decode(inner[1], item, where, f"{key}.{name}") for name, item in data.items()}
+    return origin(data) if origin in (float, Path) else data

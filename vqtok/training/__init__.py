@@ -1,0 +1,12 @@
+"""What must be exact in a training loop: steps, seeds, batches, gradients, checkpoints, records, configuration.
+
+A family's `train.py` owns the `for`; `Run` owns what `docs/architecture.md` promises of it; `launch` turns a recipe
+and the command line into a configuration.
+"""
+
+from vqtok.training.config import launch, parse
+from vqtok.training.optim import OptimConfig, adamw
+from vqtok.training.run import Diverged, Run, RunConfig
+from vqtok.training.schedule import LRConfig, cosine
+
+__all__ = ["Diverged", "LRConfig", "OptimConfig", "Run", "RunConfig", "adamw", "cosine", "launch", "parse"]

@@ -1,8 +1,9 @@
 """Folders and files that appear whole or not at all, also under `kill -9` and on a full disk.
 
-Everything is written beside its place under a hidden temporary name, flushed to the disk, and renamed. A rename
-within one folder is atomic on every POSIX file system. The writer holds a lock on its temporary, which the kernel
-drops when the process dies: so whoever publishes next in that place knows which leftovers to sweep.
+Everything is written beside its place under a hidden temporary name, flushed to the disk, and renamed. A
+rename within one folder is atomic on every POSIX file system. The writer holds a lock on its temporary, which
+the kernel drops when the process dies: so whoever publishes next in that place knows which leftovers to
+sweep.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.vqtok-part")
@@ -44,6 +45,10 @@ def publish(folder: Path | str, replace: bool = False) -> Iterator[Path]:
         yield temporary
         _flush_tree(temporary)
         _move(temporary, folder)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(folder)) from error  # a plain write does not say where
     finally:
         # After an exchange the temporary name holds the old content.
         shutil.rmtree(temporary, ignore_errors=True)
@@ -74,13 +79,10 @@ def sweep(parent: Path) -> None:
             lock = os.open(entry, os.O_RDONLY)
         except OSError:
             continue  # gone in the meantime
-        try:
+        with suppress(OSError):  # its writer lives, or this disk knows no locks
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
-        except BlockingIOError:
-            pass  # its writer lives
-        finally:
-            os.close(lock)
+        os.close(lock)
 
 
 def remove(folder: Path) -> None:
@@ -112,7 +114,8 @@ def _claim(path: Path, make: Callable[[Path], None]) -> tuple[Path, int]:
             lock = os.open(part, os.O_RDONLY)
         except FileNotFoundError:
             continue  # swept between its making and its lock: take another
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(OSError):  # this disk knows no locks: leftovers of killed writers stay
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if part.exists():
             return part, lock
         os.close(lock)

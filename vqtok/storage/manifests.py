@@ -1,4 +1,4 @@
-"""manifest.json: what a folder holds, with sizes and hashes; written last, so it marks the folder complete."""
+"""manifest.json: what a folder holds, with sizes and hashes; written last, it marks the folder complete."""
 
 import hashlib
 import json
@@ -39,8 +39,8 @@ def read_manifest(folder: Path | str, verify: bool = True) -> dict[str, Any]:
         verify: Compare hashes too; sizes are always compared.
 
     Raises:
-        ValueError: if the manifest is missing or unreadable, or a file is missing, truncated or changed; it names
-            the file.
+        ValueError: if the manifest is missing or unreadable, or a file is missing, truncated or changed; it
+            names the file.
     """
     folder = Path(folder)
     facts = _read(folder)
@@ -50,10 +50,12 @@ def read_manifest(folder: Path | str, verify: bool = True) -> dict[str, Any]:
             raise ValueError(f"{path} is missing: restore it, or make the folder again")
         if path.stat().st_size != file["bytes"]:
             raise ValueError(
-                f"{path} has {path.stat().st_size} of {file['bytes']} bytes: copy it again, or make the folder again"
+                f"{path} has {path.stat().st_size} of {file['bytes']} bytes: copy or make it again"
             )
         if verify and sha256(path) != file["sha256"]:
-            raise ValueError(f"{path} has changed since it was written: copy it again, or make the folder again")
+            raise ValueError(
+                f"{path} has changed since it was written: copy it again, or make the folder again"
+            )
     return facts
 
 

@@ -1,7 +1,7 @@
-"""`from_pretrained` and `save_pretrained`: a folder with config.json and model.safetensors, on disk or on the hub.
+"""`from_pretrained` and `save_pretrained`: config.json and model.safetensors, here or on the hub.
 
-The layout and the verbs are huggingface_hub's `PyTorchModelHubMixin`, made strict (every tensor and every setting
-must fit) and atomic (a folder appears whole or not at all). Nothing is ever pickled.
+The layout and the verbs are huggingface_hub's `PyTorchModelHubMixin`, made strict (every tensor and every
+setting must fit) and atomic (a folder appears whole or not at all). Nothing is ever pickled.
 """
 
 import json
@@ -11,7 +11,12 @@ from typing import Any, Self, get_type_hints
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
 
 from vqtok.storage.folders import publish
 from vqtok.storage.records import decode, encode
@@ -23,7 +28,8 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 class Pretrained(PyTorchModelHubMixin):
     """Gives an `nn.Module` built from one dataclass, `__init__(self, config)`, a folder to live in.
 
-    Write `class GPT(nn.Module, Pretrained)`. The dataclass may hold others, tuples and choices of dataclasses.
+    Write `class GPT(nn.Module, Pretrained)`. The dataclass may hold others, tuples and choices of
+    dataclasses.
     """
 
     @classmethod
@@ -51,7 +57,10 @@ class Pretrained(PyTorchModelHubMixin):
             ValueError: if a file is missing or truncated, a setting unknown, missing or of a wrong type, or a
                 tensor missing, extra or mis-shaped; it names the file, the setting or the tensor.
         """
-        place, options = str(pretrained_model_name_or_path), {"force_download": force_download, "token": token}
+        place, options = (
+            str(pretrained_model_name_or_path),
+            {"force_download": force_download, "token": token},
+        )
         options |= {"cache_dir": cache_dir, "local_files_only": local_files_only, "revision": revision}
         paths = [_find(place, name, options) for name in (CONFIG, WEIGHTS)]
         with torch.random.fork_rng(devices=[]):  # loading draws nothing from the caller's random numbers
@@ -86,7 +95,9 @@ class Pretrained(PyTorchModelHubMixin):
             ValueError: if the folder holds other files, which replacing it would delete.
         """
         place = Path(save_directory)
-        others = {path.name for path in place.iterdir()} - {CONFIG, WEIGHTS, CARD} if place.is_dir() else set()
+        others = (
+            {path.name for path in place.iterdir()} - {CONFIG, WEIGHTS, CARD} if place.is_dir() else set()
+        )
         if others:
             raise ValueError(f"{place} holds {', '.join(sorted(others)[:5])}: save to a folder of its own")
         with publish(place, replace=True) as folder:
@@ -134,4 +145,6 @@ def _find(place: str, name: str, options: dict[str, Any]) -> Path:
         return Path(hf_hub_download(place, name, **options))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{place} is neither a folder here nor a model on the hub with a {name}: {reason}") from error
+        raise ValueError(
+            f"{place} is neither a folder here nor a model on the hub with a {name}: {reason}"
+        ) from error

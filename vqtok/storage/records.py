@@ -1,7 +1,7 @@
 """Frozen dataclasses as plain JSON and back, strictly: an unknown, missing or mistyped key is an error.
 
-Nested dataclasses become nested mappings. Where a field may be one of several dataclasses, its mapping says which
-under the key "class".
+Nested dataclasses become nested mappings. Where a field may be one of several dataclasses, its mapping says
+which, in the form that recipes use: {"class_path": "FSQConfig", "init_args": {...}}.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-KIND = "class"
+KIND, SETTINGS = "class_path", "init_args"
 
 
 def encode(record: Any) -> Any:
@@ -47,6 +47,11 @@ def arms(kind: Any) -> list[Any]:
     return list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
 
 
+def choices(kind: Any) -> list[Any]:
+    """The dataclasses among the alternatives of a union."""
+    return [arm for arm in arms(kind) if dataclasses.is_dataclass(arm)]
+
+
 def guess(name: str, names: list[str]) -> str:
     """'; did you mean `...`?' with the nearest of `names`, or nothing if none is near."""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
@@ -54,30 +59,30 @@ def guess(name: str, names: list[str]) -> str:
 
 
 def _named(value: Any, hint: Any) -> Any:
-    several = sum(dataclasses.is_dataclass(arm) for arm in arms(hint)) > 1
-    data = encode(value)
-    return {KIND: type(value).__name__, **data} if several and dataclasses.is_dataclass(value) else data
+    if len(choices(hint)) > 1 and dataclasses.is_dataclass(value):
+        return {KIND: type(value).__name__, SETTINGS: encode(value)}
+    return encode(value)
 
 
 def _decode(kind: Any, data: Any, where: str, key: str) -> Any:
-    choices = arms(kind)
-    records = [arm for arm in choices if dataclasses.is_dataclass(arm)]
+    records = choices(kind)
     if records and isinstance(data, dict):
-        return _record(_choose(records, data, where, key), data, where, key)
-    for arm in choices:
+        return _record(*_choose(records, data, where, key), where, key)
+    for arm in arms(kind):
         if _fits(arm, data):
             return _plain(arm, data, where, key)
-    expected = " or ".join(getattr(arm, "__name__", str(arm)) for arm in choices)
+    expected = " or ".join(getattr(arm, "__name__", str(arm)) for arm in arms(kind))
     raise ValueError(f"{where}: `{key}` is {data!r}, expected {expected}")
 
 
-def _choose(records: list[Any], data: dict[str, Any], where: str, key: str) -> Any:
-    if len(records) == 1:
-        return records[0]
+def _choose(records: list[Any], data: dict[str, Any], where: str, key: str) -> tuple[Any, dict[str, Any]]:
+    """The dataclass that a mapping means, and its settings."""
+    if len(records) == 1 and KIND not in data:
+        return records[0], data
     names = {record.__name__: record for record in records}
     if data.get(KIND) not in names:
         raise ValueError(f"{where}: `{key}.{KIND}` is {data.get(KIND)!r}, expected one of {', '.join(names)}")
-    return names[data[KIND]]
+    return names[data[KIND]], data.get(SETTINGS, {})
 
 
 def _record(kind: Any, data: dict[str, Any], where: str, key: str) -> Any:
@@ -85,10 +90,9 @@ def _record(kind: Any, data: dict[str, Any], where: str, key: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     values = {}
     for name, item in data.items():
-        if name in fields:
-            values[name] = _decode(hints[name], item, where, prefix + name)
-        elif name != KIND:
+        if name not in fields:
             raise ValueError(f"{where}: unknown setting `{prefix}{name}`{guess(name, list(fields))}")
+        values[name] = _decode(hints[name], item, where, prefix + name)
     for name, field in fields.items():
         free = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if free and name not in values:
@@ -122,7 +126,9 @@ def _plain(kind: Any, data: Any, where: str, key: str) -> Any:
         kinds = [inner[0]] * len(data) if inner[-1] is Ellipsis else inner
         if len(kinds) != len(data):
             raise ValueError(f"{where}: `{key}` has {len(data)} items, expected {len(kinds)}")
-        return tuple(_decode(*pair, where, f"{key}[{i}]") for i, pair in enumerate(zip(kinds, data, strict=True)))
+        return tuple(
+            _decode(*pair, where, f"{key}[{i}]") for i, pair in enumerate(zip(kinds, data, strict=True))
+        )
     if origin in (tuple, list):
         return origin(_decode(inner[0], item, where, key) if inner else item for item in data)
     if origin is dict and inner:

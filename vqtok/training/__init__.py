@@ -1,7 +1,7 @@
-"""What must be exact in a training loop: steps, seeds, batches, gradients, checkpoints, records, configuration.
+"""What must be exact in a training loop: steps, seeds, batches, gradients, checkpoints, configuration.
 
-A family's `train.py` owns the `for`; `Run` owns what `docs/architecture.md` promises of it; `launch` turns a recipe
-and the command line into a configuration.
+A family's `train.py` owns the `for`; `Run` owns what `docs/architecture.md` promises of it; `launch` turns a
+recipe and the command line into a configuration.
 """
 
 from vqtok.training.config import launch, parse

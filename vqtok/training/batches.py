@@ -1,7 +1,7 @@
 """Which sample a process reads when: a pure function of the step, the same for any number of processes.
 
-The global batch of step s is the samples s * batch to (s + 1) * batch - 1 of an endless order. It is cut into equal
-slices; micro-batch m of process r among n takes slice m * n + r.
+The global batch of step s is the samples s * batch to (s + 1) * batch - 1 of an endless order. It is cut into
+equal slices; micro-batch m of process r among n takes slice m * n + r.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ class Slices:
 
 
 def load(source: Source, slices: Slices, steps: range, workers: int, pin: bool) -> Iterator[Any]:
-    """Collated micro-batches of `steps`, one after the other, read by `workers` processes (0: by this one)."""
+    """Collated micro-batches of `steps`, one by one, read by `workers` processes (0: by this one)."""
     order = [(step, micro) for step in steps for micro in range(slices.micro_batches)]
     return iter(
         DataLoader(
@@ -57,7 +57,7 @@ def load(source: Source, slices: Slices, steps: range, workers: int, pin: bool) 
             batch_sampler=_Lists(slices, order),
             num_workers=workers,
             pin_memory=pin,
-            generator=torch.Generator(),  # the loader's seed must not be drawn from the model's random numbers
+            generator=torch.Generator(),  # its seed must not be drawn from the model's random numbers
         )
     )
 

@@ -41,7 +41,9 @@ def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], s
             (part / "state.json").write_text(json.dumps(state))
             write_manifest(part, {"step": step})
     except OSError as error:
-        reason = f"{error.strerror}: the checkpoint was not saved, older ones are untouched; free some space and resume"
+        reason = (
+            f"{error.strerror}: checkpoint not saved, older ones are untouched; free some space and resume"
+        )
         raise OSError(error.errno, reason, str(place)) from error
     for old in steps(folder)[:-keep]:
         remove(old)
@@ -64,7 +66,9 @@ def newest(folder: Path) -> Path | None:
             _set_aside(damaged, place)
             return place
     if damaged:
-        raise ValueError(f"no whole checkpoint in {folder}: {damaged[0][1]}; or delete the folder to begin anew")
+        raise ValueError(
+            f"no whole checkpoint in {folder}: {damaged[0][1]}; or delete the folder to begin anew"
+        )
     return None
 
 
@@ -76,7 +80,8 @@ def load(place: Path) -> tuple[dict[str, dict[str, Tensor]], Any]:
 
 def steps(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, oldest first, whole or not."""
-    return sorted(folder.glob("step-" + "[0-9]" * 8 + "*"), key=lambda path: int(path.name[5:]))
+    found = [path for path in folder.glob("step-*") if path.name[5:].isdigit()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -103,7 +108,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         state.setdefault(int(index), {})[name] = tensor
         shape = parameters[int(index)].shape if int(index) < len(parameters) else None
         if shape is None or (tensor.ndim and tensor.shape != shape):
-            raise ValueError(f"{where}: {name} of parameter {index} does not fit the optimizer: use a new run.folder")
+            raise ValueError(
+                f"{where}: {name} of parameter {index} does not fit the optimizer: use a new run.folder"
+            )
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
@@ -114,4 +121,6 @@ def _set_aside(damaged: list[tuple[Path, ValueError]], whole: Path) -> None:
         if aside.exists():
             remove(aside)
         place.rename(aside)
-        warnings.warn(f"{error}; going on from {whole.name}, the damaged one is now {aside.name}", stacklevel=4)
+        warnings.warn(
+            f"{error}; going on from {whole.name}, the damaged one is now {aside.name}", stacklevel=4
+        )

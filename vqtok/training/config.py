@@ -8,13 +8,14 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 import jsonargparse
 import yaml
 
 from vqtok.storage.folders import write_file
-from vqtok.storage.records import arms, guess
+from vqtok.storage.records import KIND, SETTINGS, choices, encode, guess
+from vqtok.training.run import Diverged
 
 Config = TypeVar("Config")
 
@@ -32,17 +33,17 @@ def launch(train: Callable[[Config], Any], kind: type[Config], argv: Sequence[st
     """
     try:
         config, text = _read(kind, sys.argv[1:] if argv is None else argv)
-        run = getattr(config, "run", None)
-        if run is not None and _rank() == 0:
-            write_file(run.folder / "config.yaml", text.encode())
+    except ValueError as error:
+        _stop(error, silent=_rank() > 0)  # all processes read the same: one tells
+    try:
+        if hasattr(config, "run") and _rank() == 0:
+            write_file(config.run.folder / "config.yaml", text.encode())
         train(config)
-    except (ValueError, OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and type(error).__name__ != "Diverged":
-            raise
-        if os.environ.get("VQTOK_TRACEBACK"):
-            traceback.print_exc()
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
+    except (ValueError, OSError, Diverged) as error:
+        _stop(error)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def parse(kind: type[Config], argv: Sequence[str] | None = None) -> Config:
@@ -51,7 +52,8 @@ def parse(kind: type[Config], argv: Sequence[str] | None = None) -> Config:
     Several files may be given, later ones win; flags win over files.
 
     Raises:
-        ValueError: one line naming the file and the setting that is unknown, missing, of a wrong type or refused.
+        ValueError: one line naming the file and the setting that is unknown, missing, of a wrong type or
+            refused.
     """
     return _read(kind, sys.argv[1:] if argv is None else argv)[0]
 
@@ -64,6 +66,16 @@ def one_line(error: BaseException) -> str:
     return (lines[-1] if "Traceback" in str(error) else " ".join(lines)) if lines else type(error).__name__
 
 
+def _stop(error: Exception, silent: bool = False) -> NoReturn:
+    """Tell a user what went wrong, and leave."""
+    if os.environ.get("VQTOK_TRACEBACK"):
+        traceback.print_exception(error)
+    if not silent:
+        process = f"process {_rank()}: " if _rank() else ""
+        print(f"error: {process}{one_line(error)}", file=sys.stderr)
+    raise SystemExit(2)
+
+
 def _rank() -> int:
     return int(os.environ.get("RANK", 0))
 
@@ -71,57 +83,60 @@ def _rank() -> int:
 def _read(kind: type[Config], argv: Sequence[str]) -> tuple[Config, str]:
     """The configuration, and itself as YAML that reads back as the same."""
     argv = list(argv)
-    files = _files(argv)
     names = list(_names(kind))
-    for path in files:
-        _check(kind, _mapping(path), path, "")
+    files = {path: _mapping(path) for path in _files(argv)}
+    for path, data in files.items():
+        _check(kind, data, path, "")
     for token in argv:
         _check_flag(token, names)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config", help="Recipe in YAML; later ones win over earlier ones.")
     parser.add_class_arguments(kind)
-    where = f"{files[-1]}: " if files else ""
     try:
-        space = parser.parse_args(argv)
-    except (jsonargparse.ArgumentError, TypeError) as error:
-        raise ValueError(where + _plain(str(error))) from error
-    try:
-        made = vars(parser.instantiate(space))
+        made = vars(parser.instantiate(parser.parse_args(argv)))
         config = kind(**{field.name: made[field.name] for field in dataclasses.fields(kind)})
-    except ValueError as error:
-        raise ValueError(f"{where}{error}") from error
-    space.pop("config", None)
-    return config, parser.dump(space, skip_none=False)
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise ValueError(_explain(str(error), files, argv)) from error
+    return config, yaml.safe_dump(encode(config), sort_keys=False)
 
 
 def _files(argv: list[str]) -> list[str]:
     """What follows --config, in order."""
-    pairs = zip(argv, [*argv[1:], ""], strict=True)
-    return [after if word == "--config" else word[9:] for word, after in pairs if re.match(r"--config(=|$)", word)]
+    pairs = zip(argv, [*argv, None][1:], strict=True)
+    files = [
+        after if word == "--config" else word[9:] for word, after in pairs if re.match(r"--config(=|$)", word)
+    ]
+    if None in files:
+        raise ValueError("--config needs the name of a recipe after it")
+    return files
 
 
 def _mapping(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
-        near = difflib.get_close_matches(Path(path).name, [p.name for p in Path(path).parent.glob("*.yaml")], n=1)
-        raise ValueError(f"{path}: no such file" + (f"; did you mean {Path(path).with_name(near[0])}?" if near else ""))
+        near = difflib.get_close_matches(
+            Path(path).name, [p.name for p in Path(path).parent.glob("*.yaml")], n=1
+        )
+        raise ValueError(
+            f"{path}: no such file" + (f"; did you mean {Path(path).with_name(near[0])}?" if near else "")
+        )
     try:
         data = yaml.safe_load(Path(path).read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {one_line(error)}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ValueError(f"{path}{line}: no YAML: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(data, dict):
-        raise ValueError(f"{path}: a recipe maps settings to values, this one is {type(data).__name__}")
+        raise ValueError(f"{path}: a recipe maps settings to values, this one is a {type(data).__name__}")
     return data
-
-
-def _records(hint: Any) -> list[Any]:
-    return [arm for arm in arms(hint) if dataclasses.is_dataclass(arm)]
 
 
 def _names(kind: Any, prefix: str = "") -> Iterator[str]:
     """Dotted names of all settings of a dataclass, those of every choice included."""
     for name, hint in get_type_hints(kind).items():
         yield prefix + name
-        for record in _records(hint):
+        for record in choices(hint):
             yield from _names(record, f"{prefix}{name}.")
 
 
@@ -129,39 +144,54 @@ def _check(kind: Any, data: dict[str, Any], where: str, prefix: str) -> None:
     """Raise a ValueError for the first key of `data` that `kind` does not know."""
     hints = get_type_hints(kind)
     for key, value in data.items():
+        name = f"{prefix}{key}"
         if key not in hints:
-            raise ValueError(f"{where}: unknown setting `{prefix}{key}`{guess(prefix + str(key), list(_names(kind, prefix)))}")
-        for record in _choices(_records(hints[key]), value):
-            inner = value.get("init_args", {}) if "class_path" in value else value
-            _check(record, inner, where, f"{prefix}{key}.")
-
-
-def _choices(records: list[Any], value: Any) -> list[Any]:
-    """The dataclass that a mapping means; none if it names none or leaves it open."""
-    if not isinstance(value, dict) or not records:
-        return []
-    if "class_path" in value:
-        return [record for record in records if record.__name__ == str(value["class_path"]).rsplit(".")[-1]]
-    return records if len(records) == 1 else []
+            raise ValueError(f"{where}: unknown setting `{name}`{guess(name, list(_names(kind, prefix)))}")
+        records = {record.__name__: record for record in choices(hints[key])}
+        if not records or not isinstance(value, dict):
+            continue
+        if KIND in value:
+            arm = str(value[KIND]).rsplit(".")[-1]
+            if arm not in records:
+                raise ValueError(f"{where}: `{name}.{KIND}` is {arm!r}, expected one of {', '.join(records)}")
+            _check(records[arm], value.get(SETTINGS) or {}, where, f"{name}.")
+        elif len(records) == 1:
+            _check(*records.values(), value, where, f"{name}.")
 
 
 def _check_flag(token: str, names: list[str]) -> None:
     flag = token.split("=")[0]
-    if not re.match(r"--[A-Za-z]", flag) or flag in ("--config", "--help", "--print_config"):
+    if not re.match(r"--[A-Za-z]", flag) or re.fullmatch(r"--(config|print_config|(.+\.)?help)", flag):
         return
-    name = flag[2:].rstrip("+").replace(".init_args", "").removesuffix(".class_path")
+    name = flag[2:].rstrip("+").replace(f".{SETTINGS}", "").removesuffix(f".{KIND}")
     if name not in names:
-        near = guess(name, names).replace("`", "`--", 1)
-        raise ValueError(f"unknown flag `{flag}`{near}")
+        raise ValueError(f"unknown flag `{flag}`{guess(name, names).replace('`', '`--', 1)}")
 
 
-def _plain(message: str) -> str:
-    """jsonargparse's message as one sentence."""
-    found = re.match(r'Parser key "(?P<key>.+?)":\s+Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)', message, re.S)
-    if found:
-        kind = re.sub(r"<class '(.+?)'>", r"\1", found["type"])
-        return f"`{found['key']}` is {found['value'].strip()!r}, expected {kind}"
+def _explain(message: str, files: dict[str, dict[str, Any]], argv: list[str]) -> str:
+    """jsonargparse's message, or a dataclass's, as one sentence that begins with the file it is about."""
+    last = f"{list(files)[-1]}: " if files else ""
+    wrong = re.match(r'Parser key "(.+?)":\s+Expected an? (.+?)\. Got value: (.*)', message, re.DOTALL)
+    if wrong:
+        key, kind, value = wrong.groups()
+        kind = re.sub(r"<class '(.+?)'>", r"\1", kind).replace("typing.", "")
+        return f"{_origin(key, files, argv)}`{key}` is {value.strip()!r}, expected {kind}"
+    union = re.match(
+        r'Parser key "(.+?)":\s+Does not validate against any.*?Subtypes: (.*?)\s+Errors:', message, re.DOTALL
+    )
+    if union:
+        arms = ", ".join(re.findall(r"([A-Za-z_]\w*)(?:'>)?[,\]]", union[2]))
+        way = f"is none of {arms}: check it, or name one as {KIND} with its settings under {SETTINGS}"
+        return f"{_origin(union[1], files, argv)}`{union[1]}` {way}"
     missing = re.match(r"the following arguments are required: (.*)", message)
     if missing:
-        return f"setting `{missing[1]}` is missing: give it in the recipe or as --{missing[1].split(',')[0]}"
-    return " ".join(message.split())
+        return f"{last}missing: {missing[1]}; give them in the recipe or as flags"
+    return last + " ".join(message.split())
+
+
+def _origin(key: str, files: dict[str, dict[str, Any]], argv: list[str]) -> str:
+    """The last place that set `key`: nothing for a flag, else the file's name."""
+    if any(re.match(rf"--{re.escape(key)}(=|$)", token) for token in argv):
+        return ""
+    top = key.split(".")[0]
+    return next((f"{path}: " for path, data in reversed(files.items()) if top in data), "")

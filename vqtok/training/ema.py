@@ -1,6 +1,7 @@
 """Exponential moving average of a model's weights.
 
-Source: Polyak & Juditsky 1992; the warm-up of the decay follows Tarvainen & Valpola 2017 in spirit: early averages
+Source: Polyak & Juditsky 1992; the warm-up of the decay follows Tarvainen & Valpola 2017 in spirit: early
+    averages
 forget faster.
 """
 
@@ -15,7 +16,8 @@ class EMA:
 
     Args:
         source: The model in training, not wrapped.
-        decay: Share of the average that stays at a step, in [0, 1), reached after some 10 / (1 - decay) steps.
+        decay: Share of the average that stays at a step, in [0, 1), reached after some 10 / (1 - decay)
+            steps.
     """
 
     def __init__(self, source: nn.Module, decay: float) -> None:

@@ -25,13 +25,15 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         if self.decay < 0 or (self.clip is not None and self.clip <= 0):
-            raise ValueError(f"decay {self.decay} must be at least 0 and clip {self.clip} above 0: change them")
+            raise ValueError(
+                f"decay {self.decay} must be at least 0 and clip {self.clip} above 0: change them"
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas {self.betas} must lie in [0, 1): change them")
 
 
 def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters of `model` that take gradients; only those of two or more dimensions decay."""
+    """AdamW over the parameters of `model` that take gradients; those of two or more dimensions decay."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.decay},

@@ -3,7 +3,7 @@
 Shapes: c h w an image.
 """
 
-import io
+import atexit
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,23 +12,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate import Accelerator, DistributedType
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import (
     GradientAccumulationPlugin,
     ProjectConfiguration,
     broadcast_object_list,
     send_to_device,
 )
-from PIL import Image
 from torch import Tensor, nn
 
-from vqtok.storage.folders import write_file
 from vqtok.storage.tensors import check_tensors
 from vqtok.training import checkpoints
 from vqtok.training.batches import Slices, Source, load, seed_of
 from vqtok.training.ema import EMA
-from vqtok.training.journal import Journal
+from vqtok.training.journal import Journal, check_trackers
 from vqtok.training.progress import Meter
 
 
@@ -41,9 +39,11 @@ class RunConfig:
     """Where a run lives and how it goes.
 
     Args:
-        folder: Receives checkpoints, metrics.jsonl, pictures and what trackers write; nothing is written elsewhere.
+        folder: Receives checkpoints, metrics.jsonl, pictures and what trackers write; nothing is written
+            elsewhere.
         seed: Initial weights and all random numbers of training follow from it.
-        precision: "bf16" computes the models' forward passes in bfloat16 where that is safe; weights stay float32.
+        precision: "bf16" computes the models' forward passes in bfloat16 where that is safe; weights stay
+            float32.
         micro_batches: Parts of a process's share of the batch that go through the model one after the other.
         keep: Checkpoints that stay on disk.
         log_steps: Steps between two records of the loss.
@@ -69,9 +69,10 @@ class RunConfig:
 class Run:
     """One training run, resumable at every checkpoint.
 
-    Make it first, so that the model's initial weights follow from the seed; then `prepare`, `ema`, `resume`, and
-    loop over `batches`. `step` counts batches whose optimiser steps are done; it moves when the `accumulate` block of
-    a batch's last micro-batch ends, so that all `update` calls of one batch see the same step.
+    Make it first, so that the model's initial weights follow from the seed; then `prepare`, `ema`, `resume`,
+    and loop over `batches`. `step` counts batches whose optimiser steps are done; it moves when the
+    `accumulate` block of a batch's last micro-batch ends, so that all `update` calls of one batch see the
+    same step.
 
     Args:
         config: Where and how.
@@ -83,7 +84,7 @@ class Run:
         self.skipped = 0
         self.accelerator = _accelerator(config)
         self.main = self.accelerator.is_main_process
-        self.journal = Journal(config.folder / "metrics.jsonl")
+        self.journal = Journal(config.folder, self.accelerator)
         self._models: list[nn.Module] = []
         self._optimizers: list[torch.optim.Optimizer] = []
         self._averages: list[EMA] = []
@@ -91,13 +92,14 @@ class Run:
         self._pending: dict[int, Tensor] = {}
         self._streak: list[int] = []
         self._bad = False
-        self._micro: int | None = None
-        self._batch, self._steps, self._meter = 0, 0, None
-        self._tracking = False
+        self._micro: int | None = None  # of the batch under way
+        self._open = False  # inside `accumulate`
+        self._batch, self._steps = 0, 0
+        self._meter: Meter | None = None
         torch.manual_seed(seed_of(config.seed))
 
     def prepare(self, *objects: Any) -> Any:
-        """Models and optimizers moved to the device and wrapped for several processes; one alone comes back alone."""
+        """Models and optimizers, moved to the device and wrapped for several processes, in their order."""
         prepared = self.accelerator.prepare(*objects)
         for item in prepared if len(objects) > 1 else (prepared,):
             if isinstance(item, nn.Module):
@@ -122,7 +124,7 @@ class Run:
         if found[0]:
             self._restore(Path(found[0]))
         elif self.main:
-            self.journal.rewind(0)
+            self.journal.rewind(-1, 0)
         return bool(found[0])
 
     def batches(self, source: Source, batch: int, steps: int, workers: int = 0) -> Iterator[Any]:
@@ -141,31 +143,37 @@ class Run:
         slices = Slices(batch, world.process_index, world.num_processes, self.config.micro_batches)
         loaded = load(source, slices, range(self.step, steps), workers, self.device.type == "cuda")
         self._batch, self._steps = batch, steps
+        if self.main and self.step >= steps:
+            print(f"{self.config.folder} is at step {self.step:,} of {steps:,}: nothing is left to train")
         self._meter = Meter(self.step, steps, batch, self.main)
         try:
             for step in range(self.step, steps):
-                for self._micro in range(self.config.micro_batches):
+                for micro in range(self.config.micro_batches):
+                    self._micro = micro
                     samples = send_to_device(next(loaded), self.device, non_blocking=True)
-                    torch.manual_seed(seed_of(self.config.seed, step, self._micro, world.process_index))
+                    torch.manual_seed(seed_of(self.config.seed, step, micro, world.process_index))
                     yield samples
                 if self.step != step + 1:
-                    raise RuntimeError("a batch went by without `with run.accumulate(model):` around its update")
+                    raise RuntimeError(
+                        "a batch went by without `with run.accumulate(model):` around its update"
+                    )
         finally:
-            self._micro = None
+            self._micro, self._open = None, False
             self._meter.stop()
 
     @contextmanager
     def accumulate(self, *models: nn.Module) -> Iterator[None]:
-        """Around forward and `update`: gradients of `models` travel between processes with the last micro-batch."""
+        """Around forward and `update`: gradients of `models` are exchanged with the last micro-batch only."""
         if self._micro is None:
-            raise RuntimeError("`run.accumulate` belongs inside `for ... in run.batches(...)`, once a micro-batch")
-        last = self._micro == self.config.micro_batches - 1
-        self.accelerator.sync_gradients = last
+            raise RuntimeError("`run.accumulate` belongs inside `for ... in run.batches(...)`")
+        self.accelerator.sync_gradients = not self._between
+        self._open = True
         with ExitStack() as stack:
-            for model in () if last else models:
+            for model in models if self._between else ():
                 stack.enter_context(self.accelerator.no_sync(model))
             yield
-        if last:
+        self._open = False
+        if not self._between:
             self._advance()
 
     def update(
@@ -178,8 +186,8 @@ class Run:
     ) -> bool:
         """Backward, and with the last micro-batch one step of `optimizer` along the weighted mean gradient.
 
-        Only the parameters of `optimizer` receive gradients. A step whose loss or gradient is not finite anywhere is
-        left out by all processes.
+        Only the parameters of `optimizer` receive gradients. A step whose loss or gradient is not finite
+        anywhere is left out by all processes.
 
         Args:
             loss: () mean over this micro-batch.
@@ -191,11 +199,13 @@ class Run:
         Returns:
             Whether weights have changed.
         """
-        if self._micro is None:
+        if not self._open:
             raise RuntimeError("`run.update` belongs inside `with run.accumulate(model):`")
         index = self._optimizers.index(optimizer)
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        counts = torch.as_tensor(1.0 if weight is None else weight, dtype=torch.float32, device=loss.device).detach()
+        counts = torch.as_tensor(
+            1.0 if weight is None else weight, dtype=torch.float32, device=loss.device
+        ).detach()
         only = {"inputs": parameters} if len(self._optimizers) > 1 else {}
         self.accelerator.backward(loss * counts, **only)
         value = loss.detach().float()
@@ -215,37 +225,38 @@ class Run:
 
     def every(self, steps: int) -> bool:
         """Whether a multiple of `steps` steps, or the whole run, has just been completed."""
-        whole = self._micro in (None, self.config.micro_batches - 1)
-        return steps > 0 and self.step > 0 and whole and (self.step % steps == 0 or self.step == self._steps)
+        due = steps > 0 and (self.step % steps == 0 or self.step == self._steps)
+        return due and self.step > 0 and not self._between
 
     def log(self, values: dict[str, float]) -> None:
         """Record numbers by name, in metrics.jsonl and with the trackers, under the current step."""
         if self.main:
-            numbers = {name: float(value) for name, value in values.items()}
-            self.journal.append({"step": self.step, **numbers})
-            self._track()
-            self.accelerator.log(numbers, step=self.step)
+            self.journal.append(self.step, {name: float(value) for name, value in values.items()})
 
     def show(self, name: str, image: Tensor) -> None:
         """Keep a picture (3, h, w) in [0, 1] as pictures/<name>-<step>.png and with the trackers."""
-        if not self.main:
-            return
-        pixels = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        png = io.BytesIO()
-        Image.fromarray(pixels).save(png, "PNG")
-        write_file(self.config.folder / "pictures" / f"{name}-{self.step:06d}.png", png.getvalue())
-        self._track()
-        for tracker in self.accelerator.trackers:
-            if hasattr(tracker, "log_images"):
-                options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-                tracker.log_images({name: pixels[None]}, step=self.step, **options)
+        if self.main:
+            self.journal.picture(self.step, name, image)
 
     def save(self) -> None:
-        """Write a checkpoint of the current step; all processes call it, the main one writes."""
+        """Write a checkpoint of the current step; all processes call it, the main one writes.
+
+        Raises:
+            OSError: if the disk is full or cannot be written; older checkpoints are as they were.
+        """
+        if self._between:
+            raise RuntimeError(
+                "a checkpoint inside a batch would lose its gradients: save `if run.every(...)`"
+            )
         error = None
         if self.main:
             try:
-                state = {"step": self.step, "skipped": self.skipped, "streak": self._streak, "window": self._window}
+                state = {
+                    "step": self.step,
+                    "skipped": self.skipped,
+                    "streak": self._streak,
+                    "window": self._window,
+                }
                 state["journal"] = self.journal.size()
                 checkpoints.save(self._checkpoints, self.step, self._tensors(), state, self.config.keep)
             except OSError as problem:
@@ -260,15 +271,18 @@ class Run:
         """Close the progress display and the trackers; the run may not go on."""
         if self._meter is not None:
             self._meter.stop()
-        for tracker in self.accelerator.trackers:
-            tracker.finish()
-        self.accelerator.trackers = []
+        self.journal.close()
         self.accelerator.wait_for_everyone()
 
     @property
     def device(self) -> torch.device:
         """Where this process computes."""
         return self.accelerator.device
+
+    @property
+    def _between(self) -> bool:
+        """Whether some but not all micro-batches of a batch are done."""
+        return self._micro is not None and self._micro < self.config.micro_batches - 1
 
     @property
     def _checkpoints(self) -> Path:
@@ -302,20 +316,17 @@ class Run:
                 average.update(self.step)
         if len(self._streak) >= self.config.patience:
             raise Diverged(self._story())
-        if self.step % self.config.log_steps == 0 or self.step == self._steps:
-            self._record()
-
-    def _record(self) -> None:
         means = {name: total / count for name, (total, count) in self._window.items()}
-        self._window = {}
         self._meter.show(self.step, means)
-        self.log({**means, "skipped": self.skipped, "samples_per_second": self._meter.rate(self.step)})
+        if self.step % self.config.log_steps == 0 or self.step == self._steps:
+            self._window = {}
+            self.log({**means, "skipped": self.skipped, "samples_per_second": self._meter.rate(self.step)})
 
     def _story(self) -> str:
         spans = ", ".join(f"{step * self._batch}-{(step + 1) * self._batch - 1}" for step in self._streak)
         return (
-            f"the loss was not finite in {len(self._streak)} steps in a row, with samples {spans} of the training "
-            f"order: look at them, or lower the learning rate, and resume from the last checkpoint"
+            f"the loss was not finite in {len(self._streak)} steps in a row, with the samples {spans} of the "
+            f"training order: look at them, or lower the learning rate, and resume from the last checkpoint"
         )
 
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -328,8 +339,8 @@ class Run:
         tensors, state = checkpoints.load(place)
         if sorted(tensors) != sorted(self._tensors()):
             raise ValueError(
-                f"{place} holds {', '.join(sorted(tensors))}, this run has {', '.join(sorted(self._tensors()))}: "
-                f"use a new run.folder"
+                f"{place} holds {', '.join(sorted(tensors))}, "
+                f"this run has {', '.join(sorted(self._tensors()))}: use a new run.folder"
             )
         targets = {f"model-{i}": self.unwrap(model) for i, model in enumerate(self._models)}
         targets |= {f"ema-{i}": average.model for i, average in enumerate(self._averages)}
@@ -341,26 +352,33 @@ class Run:
         self.step, self.skipped = state["step"], state["skipped"]
         self._streak, self._window = state["streak"], state["window"]
         if self.main:
-            self.journal.rewind(state["journal"])
-
-    def _track(self) -> None:
-        """Start the trackers when there is something to track, so that they know the step they resume from."""
-        if self._tracking or not self.config.trackers:
-            return
-        self._tracking = True
-        folder = str(self.config.folder)
-        options = {"tensorboard": {"purge_step": self.step}, "wandb": {"dir": folder, "name": self.config.folder.name}}
-        self.accelerator.init_trackers("vqtok", init_kwargs=options)
+            self.journal.rewind(self.step, state["journal"])
 
 
 def _accelerator(config: RunConfig) -> Accelerator:
     """accelerate as `config` wants it, whatever an earlier run of this process wanted."""
+    check_trackers(config.trackers)
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != config.precision:
-        AcceleratorState._reset_state()
+        AcceleratorState._reset_state()  # it refuses a second precision in one process
     folder = str(config.folder)
-    return Accelerator(
+    accelerator = Accelerator(
         mixed_precision=config.precision,
         log_with=list(config.trackers) or None,
         project_config=ProjectConfiguration(project_dir=folder, logging_dir=f"{folder}/trackers"),
+        # A plugin, because `accelerate launch` sets a plain number by environment; `Run` counts itself.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1, sync_with_dataloader=False),
     )
+    kinds = (
+        DistributedType.NO,
+        DistributedType.MULTI_CPU,
+        DistributedType.MULTI_GPU,
+        DistributedType.MULTI_XPU,
+    )
+    if accelerator.distributed_type not in kinds:
+        raise ValueError(
+            f"{accelerator.distributed_type} splits weights over processes, which checkpoints cannot hold: "
+            f"launch without it"
+        )
+    if accelerator.num_processes > 1:
+        atexit.register(PartialState().destroy_process_group)
+    return accelerator

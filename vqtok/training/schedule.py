@@ -29,7 +29,9 @@ class LRConfig:
                 f"warmup_steps {self.warmup_steps} must lie in [0, {self.steps}): lower it, or raise steps"
             )
         if not (0 < self.peak < math.inf and 0 <= self.floor <= 1):
-            raise ValueError(f"peak {self.peak} must be above 0 and floor {self.floor} in [0, 1]: change them")
+            raise ValueError(
+                f"peak {self.peak} must be above 0 and floor {self.floor} in [0, 1]: change them"
+            )
 
 
 def cosine(step: int, config: LRConfig) -> float:

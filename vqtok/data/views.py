@@ -1,0 +1,93 @@
+"""Views: what can be done to one image. Pure functions of an image and, where they are random, a numpy generator.
+
+Tokenizers train on them so that whatever a task asks for can be drawn; tasks are made of them.
+
+Letters: c h w image.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+HOLE_GRAY = 0.5
+NOISE = 0.2  # standard deviation of the noise, in units of white
+BLUR = 2.5  # standard deviation of the blur, in pixels of a 64-pixel image
+
+
+def rotate(image: Tensor, quarters: int = 1) -> Tensor:
+    """Turn (..., h, w) counter-clockwise by quarters of a full turn."""
+    return torch.rot90(image, quarters, (-2, -1))
+
+
+def mirror(image: Tensor) -> Tensor:
+    """Swap left and right."""
+    return image.flip(-1)
+
+
+def upend(image: Tensor) -> Tensor:
+    """Swap top and bottom."""
+    return image.flip(-2)
+
+
+def invert(image: Tensor) -> Tensor:
+    """Negative: white becomes black."""
+    return 1 - image
+
+
+def gray(image: Tensor) -> Tensor:
+    """Luma (ITU-R BT.601) in all three channels."""
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=image.dtype).view(3, 1, 1)
+    return (image * weights).sum(-3, keepdim=True).expand_as(image).contiguous()
+
+
+def noisy(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Add Gaussian noise of deviation 0.2 and clip."""
+    noise = rng.standard_normal(tuple(image.shape), dtype=np.float32)
+    return (image + NOISE * torch.from_numpy(noise)).clamp(0, 1)
+
+
+def holed(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Cover a gray square whose side is 3/8 of the image's, near enough to the middle to hide something."""
+    height, width = image.shape[-2:]
+    side = round(min(height, width) * 3 / 8)
+    top, left = (int(rng.integers(size // 8, size - size // 8 - side + 1)) for size in (height, width))
+    covered = image.clone()
+    covered[..., top : top + side, left : left + side] = HOLE_GRAY
+    return covered
+
+
+def blurred(image: Tensor) -> Tensor:
+    """Gaussian blur of deviation 2.5 pixels at a width of 64, in proportion otherwise; edges are repeated."""
+    sigma = BLUR * image.shape[-1] / 64
+    reach = math.ceil(3 * sigma)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
+    planes = F.pad(image.float().unsqueeze(1), (reach, reach, reach, reach), mode="replicate")
+    return F.conv2d(F.conv2d(planes, kernel), kernel.transpose(2, 3)).squeeze(1)
+
+
+def edges(image: Tensor) -> Tensor:
+    """Strength of Sobel's gradient of the luma, black on white: a drawing of the outlines."""
+    luma = F.pad(gray(image)[:1].unsqueeze(0), (1, 1, 1, 1), mode="replicate")
+    across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]).view(1, 1, 3, 3)
+    horizontal, vertical = F.conv2d(luma, across), F.conv2d(luma, across.transpose(2, 3))
+    strength = (horizontal.square() + vertical.square()).sqrt()[0] * 0.75
+    return (1 - strength.clamp(0, 1)).expand_as(image).contiguous()
+
+
+def any_view(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """One of all views with the shares that a tokenizer trains on; half of the time the image as it is."""
+    choice = rng.random()
+    views = ((0.5, lambda: image), (0.08, lambda: invert(image)), (0.12, lambda: rotate(image, int(rng.integers(1, 4)))),
+             (0.08, lambda: mirror(image)), (0.04, lambda: upend(image)), (0.04, lambda: gray(image)),
+             (0.04, lambda: noisy(image, rng)), (0.04, lambda: holed(image, rng)), (0.03, lambda: blurred(image)),
+             (0.03, lambda: edges(image)))
+    for share, view in views:
+        choice -= share
+        if choice < 0:
+            return view()
+    return image

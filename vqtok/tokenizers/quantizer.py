@@ -1,0 +1,123 @@
+"""Vector quantization: continuous vectors <-> ids of the nearest code in a learned codebook.
+
+van den Oord et al. 2017 (VQ-VAE), equations 1-3; l2-normalized codes of low width as Yu et al. 2022 (ViT-VQGAN); codes
+that nobody chooses start again from encoder outputs, as Dhariwal et al. 2020 (Jukebox) do.
+
+Letters: b images, d code width, h w grid of codes (i j in ids), k codes, n = b h w vectors.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as distributed
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .lookup import nearest_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQConfig:
+    """Shape and training of a codebook.
+
+    Args:
+        codes: Ids run from 0 to codes - 1.
+        width: Channels of one code.
+        normalize: Compare directions only: vectors and codes are brought to length one.
+        beta: Weight of the commitment term, which pulls encoder outputs to their codes (0.25 in the paper).
+        restart_below: A code chosen less often than this share of the mean starts again from an encoder output.
+        usage_decay: Memory of the running count that decides so; 0.98 looks back about 50 steps.
+    """
+
+    codes: int
+    width: int
+    normalize: bool = True
+    beta: float = 0.25
+    restart_below: float = 0.03
+    usage_decay: float = 0.98
+
+    def __post_init__(self) -> None:
+        if self.codes < 2 or self.width < 1:
+            raise ValueError(f"a codebook of {self.codes} codes of width {self.width}: need codes >= 2 and width >= 1")
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What a quantizer gives: vectors (b, d, h, w) with straight-through gradient, ids (b, h, w), loss (scalar)."""
+
+    vectors: Tensor
+    ids: Tensor
+    loss: Tensor
+
+
+class VectorQuantizer(nn.Module):
+    """Nearest-code quantizer with a codebook trained by gradient."""
+
+    def __init__(self, config: VQConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.codes, config.width)
+        nn.init.normal_(self.embedding.weight)
+        # Running count of choices a step, in units of the mean: 1 = chosen as often as the average code. It starts at
+        # zero, so that the first training step already moves all codes to where the encoder's outputs are.
+        self.register_buffer("usage", torch.zeros(config.codes))
+
+    def codebook(self) -> Tensor:
+        """(k, d) the vectors that ids stand for."""
+        weight = self.embedding.weight.float()
+        return F.normalize(weight, dim=1) if self.config.normalize else weight
+
+    def forward(self, vectors: Tensor) -> Quantized:
+        """Replace (b, d, h, w) vectors by their nearest codes; loss is codebook + beta * commitment (equation 3)."""
+        with torch.autocast(vectors.device.type, enabled=False):
+            vectors = self._prepare(vectors.float())
+            ids = self.encode_prepared(vectors)
+            codes = rearrange(F.embedding(ids, self.codebook()), "b h w d -> b d h w")
+            codebook_term = F.mse_loss(codes, vectors.detach())
+            commitment = F.mse_loss(vectors, codes.detach())
+            through = vectors + (codes - vectors).detach()
+        return Quantized(through, ids, codebook_term + self.config.beta * commitment)
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """(b, h, w) int64 ids of (b, d, h, w) vectors."""
+        return self.encode_prepared(self._prepare(vectors.float()))
+
+    def encode_prepared(self, vectors: Tensor) -> Tensor:
+        """As `encode`, for float32 vectors that are already normalized where the config asks for it."""
+        height, width = vectors.shape[-2:]
+        flat = rearrange(vectors, "b d h w -> (b h w) d")
+        return rearrange(nearest_code(flat, self.codebook()), "(b h w) -> b h w", h=height, w=width)
+
+    def decode(self, ids: Tensor) -> Tensor:
+        """(b, d, h, w) vectors of (b, h, w) ids."""
+        return rearrange(F.embedding(ids, self.codebook()), "b h w d -> b d h w")
+
+    def _prepare(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=1) if self.config.normalize else vectors
+
+    @torch.no_grad()
+    def restart_unused(self, vectors: Tensor, ids: Tensor) -> int:
+        """Count the choices of one training step and give codes that fell out of use a new start; returns how many.
+
+        Identical on every rank: counts are summed over ranks, new codes come from rank 0.
+
+        Args:
+            vectors: (b, d, h, w) encoder outputs of this step.
+            ids: (b, h, w) what they were quantized to.
+        """
+        counts = torch.bincount(ids.flatten(), minlength=self.config.codes).float()
+        together = distributed.is_available() and distributed.is_initialized()
+        if together:
+            distributed.all_reduce(counts)
+        self.usage.lerp_(counts / counts.mean(), 1 - self.config.usage_decay)
+        unused = torch.nonzero(self.usage < self.config.restart_below).flatten()
+        if not len(unused):
+            return 0
+        flat = rearrange(self._prepare(vectors.float()), "b d h w -> (b h w) d")
+        fresh = flat[torch.randint(len(flat), (len(unused),), device=flat.device)]
+        if together:
+            distributed.broadcast(fresh, src=0)
+        self.embedding.weight[unused] = fresh.to(self.embedding.weight.dtype)
+        self.usage[unused] = 1.0  # a full memory's time to be chosen before it is judged again
+        return len(unused)

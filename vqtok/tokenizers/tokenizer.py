@@ -1,0 +1,121 @@
+"""A VQ image tokenizer: images <-> ids of codes, trained as an autoencoder around a quantizer.
+
+Letters: b images, c channels, h w size; i j grid of codes, f = h / i pixels a code.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vqtok.storage.pretrained import Pretrained
+
+from .autoencoder import AutoencoderConfig, Decoder, Encoder
+from .quantizer import VectorQuantizer, VQConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """A tokenizer: autoencoder, codebook and the range of pixels the network sees.
+
+    Args:
+        autoencoder: Shape of encoder and decoder.
+        quantizer: Shape of the codebook.
+        size: Pixels a side of the images it was trained on; others work if they divide by the factor.
+        low: Black as the network sees it (-1 in taming's family, 0 in muse's and LVM's); white is 1.
+    """
+
+    autoencoder: AutoencoderConfig
+    quantizer: VQConfig
+    size: int = 256
+    low: float = -1.0
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What the training step needs: images (b, c, h, w) as decoded and not clamped, ids (b, i, j), vectors, loss."""
+
+    images: Tensor
+    ids: Tensor
+    vectors: Tensor
+    quantizer_loss: Tensor
+
+
+class VQTokenizer(nn.Module, Pretrained):
+    """Images (b, 3, h, w) in [0, 1] <-> ids (b, i, j) int64 in [0, vocab)."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        latent, width = config.autoencoder.latent, config.quantizer.width
+        self.encoder = Encoder(config.autoencoder)
+        self.quant_conv = nn.Conv2d(latent, width, 1)
+        self.quantize = VectorQuantizer(config.quantizer)
+        self.post_quant_conv = nn.Conv2d(width, latent, 1)
+        self.decoder = Decoder(config.autoencoder)
+
+    @property
+    def vocab(self) -> int:
+        """Ids run from 0 to vocab - 1."""
+        return self.config.quantizer.codes
+
+    @property
+    def tokens(self) -> int:
+        """Ids an image of the training size turns into."""
+        return (self.config.size // self.config.autoencoder.factor) ** 2
+
+    def forward(self, images: Tensor) -> Reconstruction:
+        """Encode, quantize with a straight-through gradient, decode."""
+        vectors = self._vectors(images)
+        quantized = self.quantize(vectors)
+        return Reconstruction(self._pixels(quantized.vectors), quantized.ids, vectors, quantized.loss)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """(b, i, j) int64 ids of images.
+
+        Raises:
+            ValueError: if the images are not (b, 3, h, w) floats in [0, 1] whose sides divide by the factor.
+        """
+        self._check(images)
+        return self.quantize.encode(self._vectors(images))
+
+    @torch.no_grad()
+    def decode(self, ids: Tensor) -> Tensor:
+        """(b, 3, h, w) images in [0, 1] of ids (b, i, j).
+
+        Raises:
+            ValueError: if an id is no code.
+        """
+        if ids.ndim != 3 or ids.dtype != torch.int64:
+            raise ValueError(f"ids must be (b, i, j) int64, got {tuple(ids.shape)} {ids.dtype}")
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocab:
+            raise ValueError(
+                f"ids reach from {int(ids.min())} to {int(ids.max())} but this tokenizer has codes 0 to "
+                f"{self.vocab - 1}: pass ids of its own `encode` (special ids of a layout are not codes)"
+            )
+        return self._pixels(self.quantize.decode(ids)).float().clamp(0, 1)
+
+    def _vectors(self, images: Tensor) -> Tensor:
+        low = self.config.low
+        return self.quant_conv(self.encoder(images * (1 - low) + low))
+
+    def _pixels(self, vectors: Tensor) -> Tensor:
+        low = self.config.low
+        return (self.decoder(self.post_quant_conv(vectors)) - low) / (1 - low)
+
+    def _check(self, images: Tensor) -> None:
+        factor = self.config.autoencoder.factor
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(
+                f"images must be (b, 3, h, w) floats in [0, 1], got {tuple(images.shape)} {images.dtype}: "
+                "read them with vqtok.data.read_picture"
+            )
+        if images.shape[2] % factor or images.shape[3] % factor or not images.numel():
+            raise ValueError(
+                f"images of {images.shape[2]}x{images.shape[3]} pixels do not divide by {factor}, the pixels a code: "
+                f"resize them, for example to {self.config.size}x{self.config.size}"
+            )
+        low, high = float(images.amin()), float(images.amax())
+        if not (-1e-3 <= low and high <= 1 + 1e-3):  # NaN fails both
+            raise ValueError(f"pixels reach from {low:.3g} to {high:.3g}, not within [0, 1]: divide by 255 first")

@@ -1,0 +1,180 @@
+"""The command line: fast help, options that reach their function, mistakes in one line."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from workbench import cli
+
+HEAVY = {"torch", "torchvision", "timm", "torchmetrics", "transformers", "accelerate", "numpy", "PIL"}
+
+
+def put(monkeypatch: pytest.MonkeyPatch, module: str, **content: object) -> None:
+    """Stand a module with this content in the place of the real one."""
+    stand_in = ModuleType(module)
+    stand_in.__dict__.update(content)
+    monkeypatch.setitem(sys.modules, module, stand_in)
+
+
+def test_help_imports_nothing_heavy():
+    """`vqtok --help` stays under half a second because no heavy library is imported for it."""
+    code = (
+        "import sys; from workbench.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(*(name for name in sys.modules if '.' not in name), file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "VERB" in ran.stdout
+    assert not HEAVY & {*ran.stderr.split()}
+
+
+@pytest.mark.parametrize("verb", ["train", "encode", "evaluate", "prompt", "demo"])
+def test_every_verb_is_listed(verb: str, capsys: pytest.CaptureFixture[str]):
+    """`vqtok --help` names each verb."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0
+    assert f"\n    {verb} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "module"),
+    [
+        (["encode"], "lvm.encode"),
+        (["evaluate", "lvm"], "lvm.evaluate"),
+        (["evaluate", "tokenizer"], "vqtok.tokenizers.evaluate"),
+    ],
+)
+@pytest.mark.parametrize("rest", [["--lr.peak", "-1", "--help"], []])
+def test_options_are_passed_on(
+    argv: list[str], module: str, rest: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """What follows the verb reaches the module behind it unchanged, --help included."""
+    received = []
+    put(monkeypatch, module, main=received.append)
+    assert cli.main([*argv, *rest]) == 0
+    assert received == [rest]
+
+
+def test_train_gets_the_recipe_and_the_overrides(monkeypatch: pytest.MonkeyPatch):
+    """`vqtok train RECIPE --a 1` trains RECIPE with --a 1."""
+    received = []
+    monkeypatch.setattr("workbench.recipes.run", lambda *arguments: received.append(arguments))
+    assert cli.main(["train", "a.yaml", "--lr.peak", "1e-4"]) == 0
+    assert received == [(Path("a.yaml"), ["--lr.peak", "1e-4"])]
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate"])
+def test_help_before_the_subject_is_the_verbs_own(verb: str, capsys: pytest.CaptureFixture[str]):
+    """`vqtok train --help` explains the verb; naming nothing at all is refused."""
+    assert cli.main([verb, "--help"]) == 0
+    assert f"usage: vqtok {verb}" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        cli.main([verb])
+    assert stop.value.code == 2
+
+
+def test_demo_gets_its_options(monkeypatch: pytest.MonkeyPatch):
+    """--quick and --out arrive, and have defaults."""
+    received = []
+    put(monkeypatch, "workbench.demo", demo=lambda **options: received.append(options))
+    cli.main(["demo"])
+    cli.main(["demo", "--quick", "--out", "there"])
+    assert received == [
+        {"out": Path("demo"), "quick": False},
+        {"out": Path("there"), "quick": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "candidates", "sampling"),
+    [
+        ([], 1, {"temperature": 0.0, "top_k": None, "top_p": None}),
+        (["--candidates", "4"], 4, {"temperature": 1.0, "top_k": None, "top_p": None}),
+        (
+            ["--candidates", "2", "--temperature", "0.7", "--top-k", "5", "--top-p", "0.9"],
+            2,
+            {"temperature": 0.7, "top_k": 5, "top_p": 0.9},
+        ),
+    ],
+)
+def test_prompt_gets_its_options(
+    options: list[str], candidates: int, sampling: dict, monkeypatch: pytest.MonkeyPatch
+):
+    """Pairs in order, one greedy answer unless more are asked for, the shipped weights."""
+    received = {}
+    model = SimpleNamespace(from_pretrained=lambda folder: f"model of {folder}")
+    put(monkeypatch, "lvm", DEFAULT_WEIGHTS="shipped", LVM=model)
+    put(monkeypatch, "vqtok.gpt", Sampling=dict)
+    put(monkeypatch, "workbench.prompt", prompt=lambda model, **rest: received.update(rest, model=model))
+    pairs = ["--pair", "a", "b", "--pair", "c", "d"]
+    assert cli.main(["prompt", *pairs, "--query", "q", *options]) == 0
+    assert received == {
+        "model": "model of shipped",
+        "pairs": [(Path("a"), Path("b")), (Path("c"), Path("d"))],
+        "query": Path("q"),
+        "out": Path("answer.png"),
+        "candidates": candidates,
+        "sampling": sampling,
+        "seed": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("4 tokens\n  do not fit"), "4 tokens do not fit"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a.png"), "a.png: No such file"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (FileExistsError("runs/a exists: choose another"), "runs/a exists: choose another"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Users' mistakes give `vqtok: error: ...` on stderr, nothing else, and exit code 2."""
+
+    def fail(rest: list[str]) -> None:
+        raise error
+
+    put(monkeypatch, "lvm.encode", main=fail)
+    assert cli.main(["encode"]) == 2
+    assert capsys.readouterr() == ("", f"vqtok: error: {line}\n")
+
+
+def test_a_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """With VQTOK_TRACEBACK the line that failed is shown before the mistake."""
+    monkeypatch.setenv("VQTOK_TRACEBACK", "1")
+    assert cli.main(["train", "nowhere.yaml"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Traceback")
+    assert lines[-1].startswith("vqtok: error: nowhere.yaml")
+
+
+def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch):
+    """Anything but a ValueError or an OSError is not hidden."""
+
+    def fail(rest: list[str]) -> None:
+        raise KeyError("a bug")
+
+    put(monkeypatch, "lvm.encode", main=fail)
+    with pytest.raises(KeyError):
+        cli.main(["encode"])
+
+
+def test_an_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]):
+    """A misspelt option of a verb that passes nothing on is named."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["demo", "--quik"])
+    assert stop.value.code == 2
+    assert "unrecognized arguments: --quik" in capsys.readouterr().err
+
+
+def test_a_missing_recipe_is_one_line(capsys: pytest.CaptureFixture[str]):
+    """The file is named before anything slow happens."""
+    assert cli.main(["train", "nowhere.yaml"]) == 2
+    assert capsys.readouterr().err == "vqtok: error: nowhere.yaml: No such file or directory\n"

@@ -1,0 +1,179 @@
+"""The command `vqtok`: one verb for each thing a person does with the toolkit.
+
+Nothing heavy is imported before the verb is known, so that `vqtok --help` answers at once. A user's mistake
+(ValueError, OSError) is one line on stderr and exit code 2, with a traceback before it where VQTOK_TRACEBACK
+is set; anything else is our own, and always shows its traceback.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vqtok import __version__
+
+Verb = Callable[[argparse.Namespace, list[str]], None]
+PASSED_ON = "Further options go to the module that does it; its own --help lists them."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    arguments, rest = _parse(argv)
+    try:
+        arguments.run(arguments, rest)
+    except (ValueError, OSError) as error:
+        if os.environ.get("VQTOK_TRACEBACK"):
+            traceback.print_exception(error)
+        print(f"vqtok: error: {_in_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The verb with its own options, and what is passed on to the module behind it."""
+    about = "Images become tokens; one transformer learns them."
+    parser = argparse.ArgumentParser(prog="vqtok", description=about)
+    parser.add_argument("--version", action="version", version=f"vqtok {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _add_train(verbs)
+    _add_encode(verbs)
+    _add_evaluate(verbs)
+    _add_prompt(verbs)
+    _add_demo(verbs)
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and not arguments.passes_on:
+        verbs.choices[arguments.verb].error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments, rest
+
+
+def _add_verb(
+    verbs: argparse._SubParsersAction, run: Verb, description: str, passes_on: bool = False
+) -> argparse.ArgumentParser:
+    """A parser named like the function it runs; one that passes options on leaves --help to the receiver."""
+    name = run.__name__.removeprefix("_")
+    verb = verbs.add_parser(
+        name, help=description, description=f"{description}.", add_help=not passes_on, allow_abbrev=False
+    )
+    verb.set_defaults(run=run, passes_on=passes_on)
+    return verb
+
+
+def _add_train(verbs: argparse._SubParsersAction) -> None:
+    verb = _add_verb(verbs, _train, "train by a recipe, on every GPU there is", passes_on=True)
+    verb.epilog = (
+        "Settings are changed behind the recipe, as in `vqtok train RECIPE --lr.peak 1e-4`; "
+        "`vqtok train RECIPE --help` lists them. Start `accelerate launch` yourself, with the command in the "
+        "recipe's header, for several machines or your own `accelerate config`."
+    )
+    verb.add_argument("recipe", type=Path, nargs="?", help="a YAML file, such as recipes/lvm/emoji64.yaml")
+    verb.set_defaults(parser=verb)
+
+
+def _add_encode(verbs: argparse._SubParsersAction) -> None:
+    _add_verb(verbs, _encode, "turn pictures into token shards", passes_on=True).epilog = PASSED_ON
+
+
+def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
+    verb = _add_verb(verbs, _evaluate, "measure a tokenizer or a model on held-out pictures", passes_on=True)
+    verb.epilog = PASSED_ON
+    verb.add_argument("what", nargs="?", choices=["tokenizer", "lvm"], help="what to measure")
+    verb.set_defaults(parser=verb)
+
+
+def _add_prompt(verbs: argparse._SubParsersAction) -> None:
+    verb = _add_verb(verbs, _prompt, "show pairs of pictures and have the same done to another")
+    add = verb.add_argument
+    pair = {"nargs": 2, "action": "append", "required": True, "metavar": ("BEFORE", "AFTER")}
+    add("--pair", type=Path, **pair, help="an example; may be given several times")
+    add("--query", type=Path, required=True, metavar="PICTURE", help="the picture to do the same to")
+    add("--out", type=Path, default="answer.png", metavar="PNG", help="prompt and answers [%(default)s]")
+    add("--model", metavar="FOLDER", help="a folder or hub id; the shipped weights unless given")
+    add("--candidates", type=int, default=1, metavar="N", help="answers to draw [%(default)s]")
+    heat = "0 takes the best token, 1 draws by the model's odds [0 for one answer, 1 for several]"
+    add("--temperature", type=float, metavar="T", help=heat)
+    add("--top-k", type=int, metavar="K", help="draw from the K best tokens only")
+    add("--top-p", type=float, metavar="P", help="draw from the best tokens that make up probability P")
+    add("--seed", type=int, default=0, help="of the drawing [%(default)s]")
+
+
+def _add_demo(verbs: argparse._SubParsersAction) -> None:
+    verb = _add_verb(verbs, _demo, "prompt the shipped model, train small ones, and write a page about it")
+    verb.add_argument("--quick", action="store_true", help="only prompt the shipped model: under a minute")
+    verb.add_argument("--out", type=Path, default="demo", metavar="FOLDER", help="[%(default)s]")
+
+
+def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from workbench.recipes import run
+
+    if _asks_for_help(arguments.recipe, rest, arguments.parser):
+        return
+    run(arguments.recipe, rest)
+
+
+def _encode(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from lvm.encode import main as encode
+
+    encode(rest)
+
+
+def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
+    if _asks_for_help(arguments.what, rest, arguments.parser):
+        return
+    if arguments.what == "tokenizer":
+        from vqtok.tokenizers.evaluate import main as evaluate
+    else:
+        from lvm.evaluate import main as evaluate
+    evaluate(rest)
+
+
+def _prompt(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from lvm import DEFAULT_WEIGHTS, LVM
+    from vqtok.gpt import Sampling
+    from workbench.prompt import prompt
+
+    temperature = arguments.temperature
+    if temperature is None:
+        temperature = 0.0 if arguments.candidates == 1 else 1.0
+    sampling = Sampling(temperature=temperature, top_k=arguments.top_k, top_p=arguments.top_p)
+    prompt(
+        LVM.from_pretrained(arguments.model or DEFAULT_WEIGHTS),
+        pairs=[tuple(pair) for pair in arguments.pair],
+        query=arguments.query,
+        out=arguments.out,
+        candidates=arguments.candidates,
+        sampling=sampling,
+        seed=arguments.seed,
+    )
+    print(arguments.out)
+
+
+def _demo(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from workbench.demo import demo
+
+    demo(out=arguments.out, quick=arguments.quick)
+
+
+def _asks_for_help(subject: object, rest: list[str], parser: argparse.ArgumentParser) -> bool:
+    """Whether nothing was named but --help, which is then shown; nothing at all is refused."""
+    if subject is not None:
+        return False
+    if not {"-h", "--help"} & {*rest}:
+        parser.error(f"what is missing: {parser.format_usage().strip()}")
+    parser.print_help()
+    return True
+
+
+def _in_one_line(error: ValueError | OSError) -> str:
+    """What went wrong, without the line breaks and the error number that the system adds."""
+    if isinstance(error, OSError) and error.strerror:
+        file = f"{error.filename}: " if error.filename is not None else ""
+        return f"{file}{error.strerror}"
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

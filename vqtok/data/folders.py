@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections import Counter
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Self
 
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vqtok.data.pictures import PIXEL_LIMIT, Fit, read_pixels
+from vqtok.data.pictures import PIXEL_LIMIT, Fit, check_form, read_pixels
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+LISTED = 20  # unreadable files that a message names; `corrupt` has them all
 
 
 class PictureFolder:
@@ -41,7 +42,7 @@ class PictureFolder:
         others: How many files of each other suffix lie there, unread.
 
     Raises:
-        ValueError: if there are no pictures.
+        ValueError: if there are no pictures, or no such size or fit.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class PictureFolder:
         tolerate: float = 0.01,
         pixel_limit: int = PIXEL_LIMIT,
     ) -> None:
+        check_form(size, fit)
         self.folder = Path(folder)
         self.size, self.fit, self.tolerate, self.pixel_limit = size, fit, tolerate, pixel_limit
         self.corrupt: dict[Path, str] = {}
@@ -92,8 +94,8 @@ class PictureFolder:
         )
         results = dict(zip(self.paths, chain.from_iterable(loader), strict=True))
         reasons = {path: result for path, result in results.items() if isinstance(result, str)}
-        self._judge(reasons)
         self.corrupt |= reasons
+        self._judge(reasons)
         self.paths = [path for path in self.paths if path not in reasons]
         self._kept = torch.from_numpy(np.stack([results[path] for path in self.paths])) if keep else None
         return self
@@ -101,7 +103,8 @@ class PictureFolder:
     def _judge(self, reasons: dict[Path, str]) -> None:
         """Refuse the folder if it has too many unreadable files, warn if it has any."""
         files, allowed = len(self.paths), math.ceil(self.tolerate * len(self.paths))
-        listed = "".join(f"\n  {path}: {reason}" for path, reason in reasons.items())
+        listed = "".join(f"\n  {path}: {reason}" for path, reason in islice(reasons.items(), LISTED))
+        listed += f"\n  and {len(reasons) - LISTED} more, see `corrupt`" if len(reasons) > LISTED else ""
         if len(reasons) > allowed or len(reasons) == files:
             raise ValueError(
                 f"{len(reasons)} of {files} pictures under {self.folder} cannot be read, {allowed} are "

@@ -15,7 +15,7 @@ Letters: c channels, h w rows and columns of pixels.
 
 import io
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -54,10 +54,7 @@ def read_pixels(
     path: str | Path, size: int | None = None, fit: Fit = "crop", pixel_limit: int = PIXEL_LIMIT
 ) -> Tensor:
     """As `read_picture`, but (3, h, w) uint8 in [0, 255]: a quarter of the memory, and nothing lost."""
-    if fit not in get_args(Fit):
-        raise ValueError(f"no fit named {fit!r}: choose one of {', '.join(get_args(Fit))}")
-    if size is not None and size < 1:
-        raise ValueError(f"a picture {size} pixels wide holds nothing: give a size of at least 1")
+    check_form(size, fit)
     with open(path, "rb") as file:
         try:
             picture = _decoded(file, size, pixel_limit)
@@ -68,6 +65,14 @@ def read_pixels(
     if size is not None:
         picture = FITS[fit](picture, size)
     return rearrange(torch.from_numpy(np.array(picture)), "h w c -> c h w").contiguous()
+
+
+def check_form(size: int | None, fit: str) -> None:
+    """Raise ValueError unless a picture can be given this size by this fit."""
+    if fit not in FITS:
+        raise ValueError(f"no fit named {fit!r}: choose one of {', '.join(FITS)}")
+    if size is not None and size < 1:
+        raise ValueError(f"a picture {size} pixels wide holds nothing: give a size of at least 1")
 
 
 def write_picture(path: str | Path, image: Tensor) -> None:

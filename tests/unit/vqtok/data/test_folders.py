@@ -113,6 +113,23 @@ def test_all_corrupt_is_refused_however_tolerant(tmp_path: Path) -> None:
         PictureFolder(tmp_path, size=8, tolerate=1.0).scan()
 
 
+def test_messages_stay_short(tmp_path: Path) -> None:
+    """A folder full of broken files names twenty of them and counts the rest."""
+    for number in range(30):
+        (tmp_path / f"{number:02}.png").write_text("hello")
+    with pytest.raises(ValueError, match="(?s)30 of 30 .*19.png: not a PNG.*and 10 more") as raised:
+        PictureFolder(tmp_path, size=8).scan()
+    assert "20.png" not in str(raised.value)
+
+
+def test_impossible_forms_are_refused_at_once(folder: Path) -> None:
+    """A misspelt fit or an empty size is no fault of the pictures."""
+    with pytest.raises(ValueError, match="no fit named 'cover'"):
+        PictureFolder(folder, size=8, fit="cover")
+    with pytest.raises(ValueError, match="at least 1"):
+        PictureFolder(folder, size=0)
+
+
 def test_empty_folders_are_refused(tmp_path: Path) -> None:
     """No pictures: ValueError that says what lies there instead; no folder: that it is missing."""
     with pytest.raises(ValueError, match="no other files"):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,8 +32,8 @@ def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], dtype: torch.
     try:
         save_file(plain, path, metadata={"format": "pt"})
     except SafetensorError as error:
-        full = "space" in str(error) or "too large" in str(error)
-        code = errno.ENOSPC if full else errno.EIO
+        told = re.search(r"os error (\d+)", str(error))
+        code = int(told[1]) if told else errno.EIO
         raise OSError(code, os.strerror(code), str(path)) from error
 
 

@@ -201,7 +201,7 @@ class Run:
         """
         if not self._open:
             raise RuntimeError("`run.update` belongs inside `with run.accumulate(model):`")
-        index = self._optimizers.index(optimizer)
+        index = self._number(optimizer)
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         counts = torch.as_tensor(
             1.0 if weight is None else weight, dtype=torch.float32, device=loss.device
@@ -297,6 +297,11 @@ class Run:
         norm = self.accelerator.clip_grad_norm_(parameters, math.inf if clip is None else clip)
         norm, mean = torch.stack([norm.float(), torch.where(bad > 0, math.nan, total / counts)]).tolist()
         return norm, mean
+
+    def _number(self, optimizer: torch.optim.Optimizer) -> int:
+        if optimizer not in self._optimizers:
+            raise ValueError("`run.update` got an optimizer it does not know: give it what `run.prepare` returned")
+        return self._optimizers.index(optimizer)
 
     def _note(self, index: int, **values: float) -> None:
         for name, value in values.items():

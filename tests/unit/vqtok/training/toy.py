@@ -1,0 +1,127 @@
+"""A network of 76 weights, and a loop like a family's with a switch for everything `Run` promises.
+
+Tests import it through the fixture `toy`; as a script it is one of several processes:
+`python toy.py '[{"folder": ..., "steps": ..., "processes": 2}, ...]'` trains each configuration in turn and process 0
+writes result.safetensors into its folder; an error is written as error-<process>.txt.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from accelerate.state import PartialState
+from safetensors.torch import save_file
+from torch import nn
+
+from vqtok.training import Diverged, LRConfig, OptimConfig, Run, RunConfig, adamw, cosine
+
+LR = LRConfig(peak=1e-2, warmup_steps=3, steps=30)
+NAN = float("nan")
+
+
+class Numbers:
+    """Endless samples: x (4,), its number, its weight; the samples numbered in `bad` are not finite."""
+
+    def __init__(self, bad=()):
+        self.bad = set(bad)
+
+    def __getitem__(self, index):
+        x = torch.randn(4, generator=torch.Generator().manual_seed(index))
+        return {"x": x * (NAN if index in self.bad else 1), "index": index, "weight": 1.0 + index % 5}
+
+
+def network(dropout=0.0):
+    """A copier of four numbers."""
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 4))
+
+
+def mean_loss(x, y, weight):
+    """Mean square error; with weights (b,), weighted, and their sum."""
+    losses = (y - x).pow(2).mean(1)
+    if weight is None:
+        return losses.mean(), None
+    return (losses * weight).sum() / weight.sum(), weight.sum()
+
+
+def update_both(run, judge, optimizers, x, y, loss, rate):
+    """The two players of an adversarial loss."""
+    run.update(loss - judge(y).mean(), optimizers[0], lr=rate, clip=1.0)
+    return run.update(judge(y.detach()).mean() - judge(x).mean(), optimizers[1], lr=rate, clip=0.5)
+
+
+def train(folder, steps, loop=None, **run):
+    """Train in `folder` up to `steps`; `loop` holds the keywords of `walk`. Returns (run, tensors)."""
+    config = RunConfig(folder=Path(folder), **{"trackers": (), "log_steps": 2, **run})
+    return walk(Run(config), steps, **(loop or {}))
+
+
+def walk(
+    run, steps, dropout=0.0, bad=(), weighted=False, critic=False, every=(0, 0), stop=None, workers=0
+):  # fmt: skip
+    """The loop: `every` holds the steps between evaluations and between checkpoints; `stop` is a kill at a step."""
+    model, judge = network(dropout), network()
+    optimizers = [adamw(model, OptimConfig()), adamw(judge, OptimConfig())][: 1 + critic]
+    model, judge, *optimizers = run.prepare(model, judge, *optimizers)
+    average = run.ema(model, 0.9)
+    run.resume()
+    seen = []
+    for samples in run.batches(Numbers(bad), 8, steps, workers):
+        if run.step == stop:
+            break
+        x, weight = samples["x"], samples["weight"] if weighted else None
+        seen += [torch.tensor([run.step, index]) for index in samples["index"]]
+        with run.accumulate(model, judge):
+            y, rate = model(x), cosine(run.step, LR)
+            loss, weight = mean_loss(x, y, weight)
+            if critic:
+                update_both(run, judge, optimizers, x, y, loss, rate)
+            else:
+                run.update(loss, optimizers[0], lr=rate, weight=weight, clip=1.0)
+        if run.every(every[0]):
+            run.log({"held out": (average.model(torch.rand(2, 4)).mean() + torch.rand(())).item()})
+        if run.every(every[1]):
+            run.save()
+    run.finish()
+    seen = torch.stack(seen) if seen else torch.zeros(0, 2)
+    return run, {**flat(run), "seen": seen}
+
+
+def flat(run):
+    """All tensors that a checkpoint holds, by name."""
+    groups = run._tensors()
+    return {f"{group}.{name}": tensor.clone() for group in groups for name, tensor in groups[group].items()}
+
+
+def no_space(*_):
+    """Stands for `os.fsync` on a full disk."""
+    raise OSError(28, "No space left on device")
+
+
+def attempt(processes, full=False, **options):
+    """One configuration of the command line."""
+    folder = Path(options["folder"])
+    fsync = os.fsync
+    try:
+        os.fsync = no_space if full else fsync
+        run, tensors = train(**options)
+    except (Diverged, OSError) as error:
+        rank = PartialState().process_index
+        Path(folder, f"error-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+        return
+    finally:
+        os.fsync = fsync
+    world = run.accelerator
+    assert world.num_processes == processes, f"{world.num_processes} processes, not {processes}"
+    tensors |= {
+        "seen": world.gather(tensors["seen"]),
+        "facts": torch.tensor([run.step, run.skipped, processes]),
+    }
+    if run.main:
+        save_file(tensors, folder / "result.safetensors")
+
+
+if __name__ == "__main__":
+    for configuration in json.loads(sys.argv[1]):
+        attempt(**configuration)

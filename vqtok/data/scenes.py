@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .emoji import SIZE, Emoji
+from vqtok.data.emoji import SIZE, Emoji
 
 WHITE = (1.0, 1.0, 1.0)
 COUNTS = (0.6, 0.2, 0.1, 0.1)  # share of scenes with one, two, three and four emoji

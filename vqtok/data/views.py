@@ -49,14 +49,18 @@ def noisy(image: Tensor, rng: np.random.Generator) -> Tensor:
     return (image + NOISE * torch.from_numpy(noise)).clamp(0, 1)
 
 
-def holed(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Cover a gray square whose side is 3/8 of the image's, near enough to the middle to hide something."""
+def holed(image: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Cover a gray square, near enough to the middle to hide something; also gives where, white on black.
+
+    The square's side is 3/8 of the image's.
+    """
     height, width = image.shape[-2:]
     side = round(min(height, width) * 3 / 8)
     top, left = (int(rng.integers(size // 8, size - size // 8 - side + 1)) for size in (height, width))
-    covered = image.clone()
-    covered[..., top : top + side, left : left + side] = HOLE_GRAY
-    return covered
+    square = (..., slice(top, top + side), slice(left, left + side))
+    covered, where = image.clone(), torch.zeros_like(image)
+    covered[square], where[square] = HOLE_GRAY, 1.0
+    return covered, where
 
 
 def blurred(image: Tensor) -> Tensor:
@@ -84,7 +88,7 @@ def any_view(image: Tensor, rng: np.random.Generator) -> Tensor:
     choice = rng.random()
     views = ((0.5, lambda: image), (0.08, lambda: invert(image)), (0.12, lambda: rotate(image, int(rng.integers(1, 4)))),
              (0.08, lambda: mirror(image)), (0.04, lambda: upend(image)), (0.04, lambda: gray(image)),
-             (0.04, lambda: noisy(image, rng)), (0.04, lambda: holed(image, rng)), (0.03, lambda: blurred(image)),
+             (0.04, lambda: noisy(image, rng)), (0.04, lambda: holed(image, rng)[0]), (0.03, lambda: blurred(image)),
              (0.03, lambda: edges(image)))
     for share, view in views:
         choice -= share

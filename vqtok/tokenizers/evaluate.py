@@ -11,7 +11,7 @@ from vqtok.data.emoji import load_emoji
 from vqtok.metrics.images import psnr_of_set, ssim
 from vqtok.metrics.tokens import perplexity, usage
 
-from .tokenizer import VQTokenizer
+from vqtok.tokenizers.tokenizer import VQTokenizer
 
 
 def held_out(split: str = "test") -> dict[str, Tensor]:

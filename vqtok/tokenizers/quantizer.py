@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .lookup import nearest_code
+from vqtok.tokenizers.lookup import nearest_code
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from vqtok.storage.pretrained import Pretrained
 
-from .autoencoder import AutoencoderConfig, Decoder, Encoder
-from .quantizer import VectorQuantizer, VQConfig
+from vqtok.tokenizers.autoencoder import AutoencoderConfig, Decoder, Encoder
+from vqtok.tokenizers.quantizer import VectorQuantizer, VQConfig
 
 
 @dataclass(frozen=True, kw_only=True)

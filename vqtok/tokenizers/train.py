@@ -23,9 +23,9 @@ from vqtok.training.optim import OptimConfig, adamw
 from vqtok.training.run import Run, RunConfig
 from vqtok.training.schedule import LRConfig, cosine
 
-from .evaluate import held_out, measure, reconstructions
-from .losses import FeatureDistance
-from .tokenizer import Reconstruction, TokenizerConfig, VQTokenizer
+from vqtok.tokenizers.evaluate import held_out, measure, reconstructions
+from vqtok.tokenizers.losses import FeatureDistance
+from vqtok.tokenizers.tokenizer import Reconstruction, TokenizerConfig, VQTokenizer
 
 STYLES, SHARES = ("shaded", "flat", "line", "solid", "mask"), (0.34, 0.22, 0.24, 0.1, 0.1)
 

@@ -1,0 +1,175 @@
+"""Trains a transformer on visual sentences, and bundles it with its tokenizer.
+
+    accelerate launch -m lvm.train --config recipes/lvm/emoji64.yaml
+
+Letters: b sentences, t tokens, k pairs.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Subset
+
+from vqtok.data.shards import Shards
+from vqtok.gpt.config import GPTConfig
+from vqtok.gpt.loss import next_token_loss
+from vqtok.gpt.model import GPT
+from vqtok.tokenizers import load_tokenizer
+from vqtok.tokenizers.tokenizer import VQTokenizer
+from vqtok.training.config import launch
+from vqtok.training.optim import OptimConfig, adamw
+from vqtok.training.run import Run, RunConfig
+from vqtok.training.schedule import LRConfig, cosine
+
+from lvm.encode import fingerprint
+from lvm.layout import Layout
+from lvm.model import LVM, LVMConfig, seed_embeddings
+from lvm.shots import answer_sheet, validation_losses
+from lvm.tasks import TASKS
+
+Rows = Shards | Subset  # of (2 tokens,) int64, one pair each
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentencesConfig:
+    """What sentences are made of.
+
+    Args:
+        shards: Folder that `vqtok encode` filled.
+        tokenizer: Folder or hub id of the tokenizer that made them.
+        validation: Shards of held-out pictures; None keeps the last `held_out` pairs of every task of `shards`.
+        held_out: Pairs of every task kept for validation where there is no folder of them.
+        pairs: Pairs in a sentence.
+        batch: Sentences a step, over all processes.
+        query_weight: What tokens of queries count in the loss, where tokens of answers count 1. An unconditional
+            picture is far harder to predict than an answer, and crowds it out of a small model.
+        workers: Processes that read ahead.
+    """
+
+    shards: Path
+    tokenizer: str
+    validation: Path | None = None
+    held_out: int = 100
+    pairs: int = 4
+    batch: int = 16
+    query_weight: float = 1.0
+    workers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """An LVM's training.
+
+    Args:
+        run: Folder, seed, precision.
+        data: Sentences.
+        gpt: Shape of the transformer.
+        optim: Weight decay, betas, clipping.
+        lr: Learning rate by the step; its `steps` are the length of the run.
+        average: Decay of the moving average of the weights, which is what is evaluated and saved.
+        eval_steps: Steps between two evaluations.
+        save_steps: Steps between two checkpoints.
+    """
+
+    run: RunConfig
+    data: SentencesConfig
+    gpt: GPTConfig
+    optim: OptimConfig
+    lr: LRConfig
+    average: float = 0.998
+    eval_steps: int = 500
+    save_steps: int = 250
+
+
+class Sentences:
+    """Endless training order of visual sentences, each of one task, a pure function of (seed, index).
+
+    A sample is ids (t,) of BOS, k pairs and EOS.
+    """
+
+    def __init__(self, shards: dict[str, Rows], layout: Layout, pairs: int, seed: int) -> None:
+        weights = {task.name: task.weight for task in TASKS}
+        self.shards, self.layout, self.pairs, self.seed = list(shards.values()), layout, pairs, seed
+        self.shares = np.array([weights.get(name, 1.0) for name in shards])
+        self.shares /= self.shares.sum()
+        for name, rows in shards.items():
+            if len(rows) < pairs:
+                raise ValueError(f"task {name!r} has {len(rows)} pairs, a sentence needs {pairs}: encode more")
+
+    def __getitem__(self, index: int) -> Tensor:
+        """(t,) int64."""
+        rng = np.random.default_rng((self.seed, index))
+        rows = self.shards[rng.choice(len(self.shards), p=self.shares)]
+        chosen = torch.stack([rows[int(row)] for row in rng.choice(len(rows), self.pairs, replace=False)])
+        return self.layout.sentence(chosen.view(-1, self.layout.tokens))
+
+
+def train(config: TrainConfig) -> None:
+    """Train a transformer; `config.run.folder` receives checkpoints, pictures, metrics and `model/`, the LVM."""
+    run = Run(config.run)
+    tokenizer = load_tokenizer(config.data.tokenizer)
+    layout = Layout(tokenizer.vocab, tokenizer.tokens)
+    shards, kept = sources(config.data, tokenizer)
+    gpt = GPT(config.gpt)
+    seed_embeddings(gpt, tokenizer, config.run.seed)
+    gpt, optimizer = run.prepare(gpt, adamw(gpt, config.optim))
+    average = run.ema(gpt, config.average)
+    source = Sentences(shards, layout, config.data.pairs, config.run.seed)
+    weights = layout.weights(2 * config.data.pairs, config.data.query_weight).to(run.device)  # (t - 1,)
+    counted = weights > 0
+    run.resume()
+    for ids in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):  # (b, t)
+        with run.accumulate(gpt):
+            where = counted.expand(len(ids), -1)
+            logits = gpt(ids[:, :-1], where=where)  # (b counted, v)
+            loss = next_token_loss(logits, ids[:, 1:][where], weights.expand(len(ids), -1)[where])
+            run.update(loss, optimizer, lr=cosine(run.step, config.lr), clip=config.optim.clip)
+        if run.every(config.eval_steps):
+            run.log(validation_losses(average.model, layout, kept))
+            run.show("answers", answer_sheet(average.model, tokenizer, layout, kept))
+        if run.every(config.save_steps):
+            run.save()
+    if run.main:
+        save(average.model, tokenizer, config.run.folder / "model")
+    run.finish()
+
+
+def sources(config: SentencesConfig, tokenizer: VQTokenizer) -> tuple[dict[str, Rows], dict[str, Tensor]]:
+    """Training pairs by task, and validation sentences by task: ids (b, 2 pairs, tokens).
+
+    Raises:
+        ValueError: if the shards were made by another tokenizer.
+    """
+    shards = Shards(config.shards)
+    mark = fingerprint(tokenizer)
+    if shards.tokenizer != mark:
+        raise ValueError(
+            f"{config.shards} was encoded by tokenizer {str(shards.tokenizer)[:12]}, {config.tokenizer} is "
+            f"{mark[:12]}: encode again with this one, or name that one"
+        )
+    by_task = shards.by("task")
+    if config.validation is None:
+        train = {name: Subset(rows, range(len(rows) - config.held_out)) for name, rows in by_task.items()}
+        kept = {name: Subset(rows, range(len(rows) - config.held_out, len(rows))) for name, rows in by_task.items()}
+    else:
+        train, kept = by_task, Shards(config.validation).by("task")
+        kept = {name: Subset(rows, range(min(config.held_out, len(rows)))) for name, rows in kept.items()}
+    shape = (-1, 2 * config.pairs, tokenizer.tokens)
+    whole = {name: len(rows) // config.pairs * config.pairs for name, rows in kept.items()}
+    return train, {name: torch.stack([rows[i] for i in range(whole[name])]).view(shape)
+                   for name, rows in kept.items() if whole[name]}
+
+
+def save(gpt: GPT, tokenizer: VQTokenizer, folder: Path) -> None:
+    """Write transformer and tokenizer as one LVM."""
+    model = LVM(LVMConfig(tokenizer=tokenizer.config, gpt=gpt.config))
+    model.gpt.load_state_dict(gpt.state_dict())
+    model.tokenizer.load_state_dict(tokenizer.state_dict())
+    model.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    launch(train, TrainConfig)

@@ -18,12 +18,12 @@ from torch import Tensor
 from vqtok.data.emoji import SIZE, Emoji
 
 WHITE = (1.0, 1.0, 1.0)
-COUNTS = (0.6, 0.2, 0.1, 0.1)  # share of scenes with one, two, three and four emoji
-PLAIN = 0.35  # share of one-emoji scenes that are just the emoji as drawn: full size, upright
+COUNTS = (0.75, 0.13, 0.06, 0.06)  # share of scenes with one, two, three and four emoji
+PLAIN = 0.65  # share of one-emoji scenes that are just the emoji as drawn: full size, upright, on white
 SIZES = {1: (40, 64), 2: (28, 40), 3: (24, 32), 4: (24, 32)}  # pixels a side, by the number of emoji
 ROOMS = {1: ((0, 0, 64, 64),), 2: ((0, 0, 40, 64), (24, 0, 64, 64)),
          4: ((0, 0, 32, 32), (32, 0, 64, 32), (0, 32, 32, 64), (32, 32, 64, 64))}  # left, top, right, bottom
-TURNED, HUED, COLORED = 0.4, 0.25, 0.5  # shares of emoji turned, of scenes with shifted hues, of colored backgrounds
+TURNED, HUED, COLORED = 0.4, 0.15, 0.5  # shares of emoji turned, of scenes with shifted hues, of colored backgrounds
 # Hue turns about the gray axis keep lightness: this matrix is the rotation generator in RGB.
 GRAY_AXIS = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
 
@@ -71,9 +71,9 @@ def scene(emoji: Sequence[Emoji], seed: int, index: int) -> Scene:
         raise ValueError("a scene needs at least one emoji to draw: got none")
     rng = np.random.default_rng((seed, index))
     count = int(rng.choice(4, p=COUNTS)) + 1
-    background = tuple(rng.uniform(0.45, 1.0, 3).tolist()) if rng.random() < COLORED else WHITE
-    hued = rng.random() < HUED
     plain = count == 1 and rng.random() < PLAIN
+    background = tuple(rng.uniform(0.45, 1.0, 3).tolist()) if not plain and rng.random() < COLORED else WHITE
+    hued = not plain and rng.random() < HUED
     rooms = ROOMS[4 if count == 3 else count]
     placed = []
     for room in rng.permutation(len(rooms))[:count]:

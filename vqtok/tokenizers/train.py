@@ -27,7 +27,7 @@ from vqtok.tokenizers.evaluate import held_out, measure, reconstructions
 from vqtok.tokenizers.losses import FeatureDistance
 from vqtok.tokenizers.tokenizer import Reconstruction, TokenizerConfig, VQTokenizer
 
-STYLES, SHARES = ("shaded", "flat", "line", "solid", "mask"), (0.34, 0.22, 0.24, 0.1, 0.1)
+STYLES, SHARES = ("shaded", "flat", "line", "solid", "mask"), (0.36, 0.26, 0.28, 0.05, 0.05)
 
 
 @dataclass(frozen=True, kw_only=True)

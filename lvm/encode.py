@@ -22,7 +22,7 @@ from vqtok.data.emoji import load_emoji
 from vqtok.data.folders import PictureFolder
 from vqtok.data.scenes import scene
 from vqtok.data.shards import MANIFEST, write_shard
-from vqtok.storage.manifests import sha256
+from vqtok.storage.manifests import read_manifest, sha256
 from vqtok.tokenizers import load_tokenizer
 from vqtok.tokenizers.tokenizer import VQTokenizer
 
@@ -42,6 +42,8 @@ class Job:
         pairs: Pairs of each task.
         split: Which of the embedded emoji; a folder has no splits.
         seed: Of scenes and of random tasks.
+        worker: Number of this process among `workers` that share the work without talking to one another.
+        workers: Processes, on one machine or many, that were given the same job.
     """
 
     tokenizer: str
@@ -50,6 +52,14 @@ class Job:
     pairs: int = 4000
     split: str = "train"
     seed: int = 0
+    worker: int = 0
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.pairs < 1:
+            raise ValueError(f"{self.pairs} pairs are nothing to encode: ask for at least 1")
+        if not 0 <= self.worker < self.workers:
+            raise ValueError(f"worker {self.worker} is not one of {self.workers}, counted from 0: change one of them")
 
 
 class Scenes:
@@ -81,26 +91,43 @@ def encode(job: Job) -> dict[str, str]:
     """Write all shards of `job` that are not there yet; returns pictures left out, with reasons.
 
     Raises:
-        ValueError: if no pairs are asked for, or the tokenizer or the folder cannot be used.
+        ValueError: if the tokenizer or the folder cannot be used.
     """
-    if job.pairs < 1:
-        raise ValueError(f"{job.pairs} pairs are nothing to encode: ask for at least 1")
     tokenizer = load_tokenizer(job.tokenizer)
     sources = Scenes(job.split, job.seed) if job.data is None else Pictures(job.data, tokenizer.config.size)
     mark = fingerprint(tokenizer)
     todo = [(task, start) for start in range(0, job.pairs, SHARD) for task in sources.tasks]
+    todo = todo[job.worker :: job.workers]
     with Progress(transient=True) as progress:
-        bar = progress.add_task("pairs", total=job.pairs * len(sources.tasks))
+        bar = progress.add_task("pairs", total=sum(min(SHARD, job.pairs - start) for _, start in todo))
         for task, start in todo:
             count = min(SHARD, job.pairs - start)
             folder = job.out / task.name.replace(" ", "-") / f"{start // SHARD:05d}"
-            if not (folder / MANIFEST).exists():
+            facts = {"task": task.name, "tokenizer": mark, "tokens": tokenizer.tokens, "seed": job.seed,
+                     "source": str(job.data or f"emoji {job.split}"), "skipped": sources.skipped}
+            if not done(folder, facts):
                 rows = torch.cat([*rows_of(tokenizer, task, sources, job.seed, range(start, start + count))])
-                facts = {"task": task.name, "tokenizer": mark, "tokens": tokenizer.tokens, "seed": job.seed,
-                         "source": str(job.data or f"emoji {job.split}"), "skipped": sources.skipped}
                 write_shard(folder, rows.numpy(), tokenizer.vocab, facts)
             progress.update(bar, advance=count)
     return sources.skipped
+
+
+def done(folder: Path, facts: dict) -> bool:
+    """Whether the shard lies there already.
+
+    Raises:
+        ValueError: if what lies there is another job's.
+    """
+    if not (folder / MANIFEST).exists():
+        return False
+    theirs = read_manifest(folder)["facts"]
+    for name in ("task", "tokenizer", "seed", "source"):
+        if theirs.get(name) != facts[name]:
+            raise ValueError(
+                f"{folder} was made with {name} {str(theirs.get(name))[:40]!r}, this job has {str(facts[name])[:40]!r}: "
+                "give another --out, or remove that folder"
+            )
+    return True
 
 
 @torch.inference_mode()
@@ -132,7 +159,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="folder of pictures; without one, scenes of the embedded emoji")
     parser.add_argument("--pairs", type=int, default=4000, help="pairs of each task (4000)")
     parser.add_argument("--split", default="train", help="split of the embedded emoji: train, validation or test")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of scenes and random tasks (0)")
+    parser.add_argument("--worker", type=int, default=0, help="number of this process among --workers, from 0")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the job, started by you")
     job = Job(**vars(parser.parse_args(argv)))
     skipped = encode(job)
     for path, reason in skipped.items():

@@ -53,9 +53,13 @@ def choices(kind: Any) -> list[Any]:
 
 
 def guess(name: str, names: list[str]) -> str:
-    """'; did you mean `...`?' with the nearest of `names`, or nothing if none is near."""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"; did you mean `{near[0]}`?" if near else ""
+    """'; did you mean `...`?' with the nearest of `names`, or else those that stand where `name` does."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    if near:
+        return f"; did you mean `{near[0]}`?"
+    group, _, _ = name.rpartition(".")
+    beside = [other for other in names if other.rpartition(".")[0] == group]
+    return f"; there are {', '.join(beside)}" if beside else ""
 
 
 def _named(value: Any, hint: Any) -> Any:

@@ -34,17 +34,11 @@ def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], s
         OSError: if the disk is full or cannot be written; older checkpoints are as they were.
     """
     place = folder / f"step-{step:08d}"
-    try:
-        with publish(place, replace=True) as part:
-            for name, group in tensors.items():
-                write_tensors(part / f"{name}.safetensors", group)
-            (part / "state.json").write_text(json.dumps(state))
-            write_manifest(part, {"step": step})
-    except OSError as error:
-        reason = (
-            f"{error.strerror}: checkpoint not saved, older ones are untouched; free some space and resume"
-        )
-        raise OSError(error.errno, reason, str(place)) from error
+    with publish(place, replace=True) as part:
+        for name, group in tensors.items():
+            write_tensors(part / f"{name}.safetensors", group)
+        (part / "state.json").write_text(json.dumps(state))
+        write_manifest(part, {"step": step})
     for old in steps(folder)[:-keep]:
         remove(old)
     return place

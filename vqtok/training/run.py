@@ -260,7 +260,8 @@ class Run:
                 state["journal"] = self.journal.size()
                 checkpoints.save(self._checkpoints, self.step, self._tensors(), state, self.config.keep)
             except OSError as problem:
-                error = problem
+                reason = f"{problem.strerror}: checkpoint not saved, older ones are untouched"
+                error = OSError(problem.errno, f"{reason}; free some space and resume", str(problem.filename))
         failed = self.accelerator.reduce(torch.tensor(float(error is not None), device=self.device), "sum")
         if error is not None:
             raise error

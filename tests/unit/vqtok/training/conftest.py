@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 HERE = Path(__file__).parent
@@ -17,7 +18,19 @@ ROOT = HERE.parents[3]
 
 def _environment(**more):
     path = os.pathsep.join([str(ROOT), str(HERE)])
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", **more}
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cpu():
+    """Runs of these tests and of the processes they start compute on the CPU, where equal means equal in each bit."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ACCELERATE_USE_CPU", "1")
+    patch.setenv("CUDA_VISIBLE_DEVICES", "")  # a process that has seen a GPU cannot fork
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    patch.undo()
 
 
 @pytest.fixture(scope="session")

@@ -92,10 +92,11 @@ def _choose(records: list[Any], data: dict[str, Any], where: str, key: str) -> t
 def _record(kind: Any, data: dict[str, Any], where: str, key: str) -> Any:
     hints, prefix = get_type_hints(kind), f"{key}." if key else ""
     fields = {field.name: field for field in dataclasses.fields(kind)}
+    known = [prefix + name for name in fields]
     values = {}
     for name, item in data.items():
         if name not in fields:
-            raise ValueError(f"{where}: unknown setting `{prefix}{name}`{guess(name, list(fields))}")
+            raise ValueError(f"{where}: unknown setting `{prefix}{name}`{guess(prefix + name, known)}")
         values[name] = _decode(hints[name], item, where, prefix + name)
     for name, field in fields.items():
         free = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

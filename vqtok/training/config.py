@@ -126,7 +126,8 @@ def _mapping(path: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise ValueError(f"{path}{line}: no YAML: {getattr(error, 'problem', None) or one_line(error)}") from error
+        reason = getattr(error, "problem", None) or one_line(error)
+        raise ValueError(f"{path}{line}: no YAML: {reason}") from error
     if not isinstance(data, dict):
         raise ValueError(f"{path}: a recipe maps settings to values, this one is a {type(data).__name__}")
     return data

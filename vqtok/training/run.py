@@ -301,7 +301,7 @@ class Run:
 
     def _number(self, optimizer: torch.optim.Optimizer) -> int:
         if optimizer not in self._optimizers:
-            raise ValueError("`run.update` got an optimizer it does not know: give it what `run.prepare` returned")
+            raise ValueError("`run.update` does not know this optimizer: give it what `run.prepare` returned")
         return self._optimizers.index(optimizer)
 
     def _note(self, index: int, **values: float) -> None:

@@ -23,7 +23,7 @@ def _environment(**more):
 
 @pytest.fixture(scope="session", autouse=True)
 def cpu():
-    """Runs of these tests and of the processes they start compute on the CPU, where equal means equal in each bit."""
+    """These tests and the processes they start compute on the CPU, where equal means in each bit."""
     patch = pytest.MonkeyPatch()
     patch.setenv("ACCELERATE_USE_CPU", "1")
     patch.setenv("CUDA_VISIBLE_DEVICES", "")  # a process that has seen a GPU cannot fork
@@ -38,6 +38,7 @@ def toy():
     """The module toy.py."""
     spec = importlib.util.spec_from_file_location("toy", HERE / "toy.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules["toy"] = module  # where dataclasses look for it
     spec.loader.exec_module(module)
     return module
 

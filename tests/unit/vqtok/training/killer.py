@@ -1,11 +1,12 @@
 """Starts runs and kills them at random moments: `python killer.py <folder> <kills> <seed>`.
 
-One warm process forks a child per attempt, so that an attempt costs milliseconds rather than the import of torch.
-Each child resumes where the last one was killed. A run that reaches its end must equal the straight run in
-every bit; then the next begins anew, until enough attempts were killed in training and enough inside a save.
-Prints the counts.
+One warm process forks a child per attempt, so that an attempt costs milliseconds rather than the import of
+torch. Each child resumes where the last one was killed. A run that reaches its end must equal the straight
+run in every bit; then the next begins anew, until enough attempts were killed in training and enough inside a
+save. Prints the counts.
 """
 
+import io
 import json
 import mmap
 import os
@@ -17,8 +18,8 @@ import time
 import traceback
 from pathlib import Path
 
-import toy
 import torch
+import toy
 from safetensors.torch import load_file, save_file
 
 from vqtok.storage.folders import TEMPORARY
@@ -122,7 +123,7 @@ def main():
     """Kill until both kinds of moment have been met often enough, and let three runs end."""
     root, wanted, dice = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
     torch.set_num_threads(1)
-    tell, sys.stdout = sys.stdout, open(os.devnull, "w")
+    tell, sys.stdout = sys.stdout, io.StringIO()
     lengths = measure(root)
     straight, folder = root / "straight", root / "killed"
     assert attempt(straight) is None

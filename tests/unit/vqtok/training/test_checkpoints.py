@@ -21,7 +21,9 @@ def saved(toy, tmp_path):
 
 def listing(folder):
     """Every file below, with its size."""
-    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def full_while_flushing(monkeypatch):
@@ -43,9 +45,9 @@ def full_while_writing(_):
     [(full_while_flushing, "No space left on device"), (full_while_writing, "File too large")],
 )
 def test_full_disk_leaves_the_old_checkpoint(saved, toy, monkeypatch, fill, reason):
-    """One error with file, reason and way out; the folder holds what it held; with space again the run goes on."""
+    """One error tells reason and way out; the folder holds what it held; with space the run goes on."""
     folder, before = saved
-    run = toy.walk(toy.Run(toy.RunConfig(folder=folder, trackers=())), 4)[0]
+    run = toy.train(folder, 4)[0]
     files = listing(folder / "checkpoints")
     run.step = 5
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -63,7 +65,9 @@ def test_full_disk_leaves_the_old_checkpoint(saved, toy, monkeypatch, fill, reas
     assert toy.train(folder, 6, SAVING)[0].step == 6
 
 
-@pytest.mark.parametrize("name", ["model-0.safetensors", "optimizer-0.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["model-0.safetensors", "optimizer-0.safetensors", "state.json", "manifest.json"]
+)
 @pytest.mark.parametrize("damage", ["truncated", "missing", "changed"])
 def test_damaged_checkpoint_is_skipped_with_a_warning(saved, toy, name, damage):
     """The older whole one is taken, the warning names both, and the run ends as if nothing had happened."""

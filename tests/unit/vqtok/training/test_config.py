@@ -1,4 +1,4 @@
-"""Recipes and flags become frozen dataclasses; mistakes become one line that names file, setting and way out."""
+"""Recipes and flags become dataclasses; mistakes become one line with file, setting and way out."""
 
 import subprocess
 import sys
@@ -74,7 +74,7 @@ def recipe(tmp_path, monkeypatch):
 
 
 def test_recipe_flags_and_defaults(recipe):
-    """Flags win over files, later files over earlier ones, both over defaults; types are those of the fields."""
+    """Flags win over files, later files over earlier ones, both over defaults."""
     over = recipe("lr: {peak: 1e-3}\neval_steps: 7", "over.yaml")
     flags = ["--eval_steps", "9", "--run.folder", "elsewhere", "--optim.betas", "[0.5, 0.6]"]
     config = parse(TrainConfig, ["--config", recipe(), "--config", over, *flags])
@@ -99,7 +99,10 @@ MISTAKES = {
         RECIPE.replace("peak", "paek"),
         r"recipe.yaml: unknown setting `lr.paek`; did you mean `lr.peak`\?",
     ),
-    "misspelt group": (RECIPE.replace("lr:", "rl:"), r"recipe.yaml: unknown setting `rl`; there are run, lr, optim, "),
+    "misspelt group": (
+        RECIPE.replace("lr:", "rl:"),
+        r"recipe.yaml: unknown setting `rl`; there are run, lr, optim, ",
+    ),
     "far key": (RECIPE + "zebra: 1\n", r"recipe.yaml: unknown setting `zebra`; there are run, lr, "),
     "misspelt key of an arm": (
         RECIPE + "kind: {class_path: Levels, init_args: {level: [4]}}\n",
@@ -118,7 +121,10 @@ MISTAKES = {
         RECIPE.replace("seed: 3", "precision: fp8"),
         r"recipe.yaml: `run.precision` is 'fp8', expected Literal\['no', 'bf16'\]",
     ),
-    "missing setting": (RECIPE.replace("warmup_steps: 2, ", ""), r"recipe.yaml: missing: lr.warmup_steps; give"),
+    "missing setting": (
+        RECIPE.replace("warmup_steps: 2, ", ""),
+        r"recipe.yaml: missing: lr.warmup_steps; give",
+    ),
     "refused value": (
         RECIPE.replace("warmup_steps: 2", "warmup_steps: 20"),
         r"recipe.yaml: warmup_steps 20 must lie in \[0, 10\): lower it, or raise steps",
@@ -162,7 +168,9 @@ def test_mistakes_in_flags(recipe, flags, message):
 
 def test_nothing_given():
     """Without a recipe, the settings that are needed are named."""
-    with pytest.raises(ValueError, match="^missing: run.folder, lr.peak, lr.warmup_steps, lr.steps; give them"):
+    with pytest.raises(
+        ValueError, match="^missing: run.folder, lr.peak, lr.warmup_steps, lr.steps; give them"
+    ):
         parse(TrainConfig, [])
 
 
@@ -192,7 +200,10 @@ def test_launch_writes_the_resolved_config(recipe):
         (OSError(28, "No space left on device", "runs/x"), "error: runs/x: No space left on device"),
         (FileNotFoundError(2, "No such file or directory", "data"), "error: data: No such file or directory"),
         (Diverged("the loss was not finite"), "error: the loss was not finite"),
-        (ValueError("Caught ValueError in worker\nTraceback ...\nValueError: a.png is cut"), "error: ValueError: a.png is cut"),
+        (
+            ValueError("Caught ValueError in worker\nTraceback ...\nValueError: a.png is cut"),
+            "error: ValueError: a.png is cut",
+        ),
     ],
 )
 def test_launch_tells_a_users_mistake_in_one_line(recipe, capsys, error, line):
@@ -227,7 +238,7 @@ def test_launch_with_a_bad_recipe_trains_nothing(recipe, capsys):
 
 
 def test_other_processes_keep_silent_about_a_recipe(recipe, capsys, monkeypatch):
-    """Four processes that read one bad recipe tell it once; what happens in training each tells with its number."""
+    """A bad recipe is told once; what happens in training each process tells with its number."""
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit):
         launch(pytest.fail, TrainConfig, ["--config", recipe("- 1")])
@@ -265,6 +276,8 @@ def test_traceback_on_request(recipe, capsys, monkeypatch):
 def test_imports_are_silent():
     """Importing the package and a run with TensorBoard print nothing of their own."""
     code = "import vqtok.training; import torch.utils.tensorboard"
-    done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, timeout=300
+    )
     assert (done.stdout, done.returncode) == ("", 0)
     assert "vqtok" not in done.stderr

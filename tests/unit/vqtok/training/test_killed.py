@@ -1,4 +1,4 @@
-"""`kill -9` at random moments: a run always resumes, and ends as the run that was never killed; killer.py does it."""
+"""`kill -9` at random moments: a run always resumes, and ends as one never killed; killer.py does it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Two processes do what one does. Every result carries its world size, or these tests would pass without testing."""
+"""Two processes do what one does; every result carries its world size, or nothing would be tested."""
 
 import pytest
 import torch

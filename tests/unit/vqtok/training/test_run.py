@@ -52,7 +52,7 @@ def test_straight_run_repeats(toy, tmp_path):
     "loop", [{}, {"weighted": True}, {"critic": True}], ids=["equal", "weighted", "critic"]
 )
 def test_micro_batches_equal_one_batch(toy, tmp_path, micro_batches, loop):
-    """n micro-batches are one n times as large, also where they weigh unequally; float32 sums in another order."""
+    """n micro-batches are one n times as large, also of unequal weights; float32 sums in another order."""
     one = toy.train(tmp_path / "one", 5, loop)[1]
     many = toy.train(tmp_path / "many", 5, loop, micro_batches=micro_batches)[1]
     for name in one:
@@ -86,7 +86,7 @@ def test_equals_plain_torch(toy, tmp_path):
     run, ours = toy.train(tmp_path, 5, {"critic": True})
     torch.manual_seed(0)
     model, judge = toy.network(), toy.network()
-    fresh = toy.walk(Run(RunConfig(folder=tmp_path / "start", trackers=())), 0, critic=True)[1]
+    fresh = toy.train(tmp_path / "start", 0, {"critic": True})[1]
     for i, net in enumerate((model, judge)):
         net.load_state_dict(
             {k.removeprefix(f"model-{i}."): v for k, v in fresh.items() if f"model-{i}." in k}
@@ -97,7 +97,7 @@ def test_equals_plain_torch(toy, tmp_path):
         x = torch.stack([source[step * 8 + i]["x"] for i in range(8)])
         y = model(x)
         scores = [(y - x).pow(2).mean() - judge(y).mean(), judge(y.detach()).mean() - judge(x).mean()]
-        for loss, net, optimizer, clip in zip(scores, (model, judge), optimizers, (1.0, 0.5), strict=True):
+        for loss, net, clip in zip(scores, (model, judge), (1.0, 0.5), strict=True):
             gradients = torch.autograd.grad(loss, list(net.parameters()), retain_graph=True)
             for parameter, gradient in zip(net.parameters(), gradients, strict=True):
                 parameter.grad = gradient

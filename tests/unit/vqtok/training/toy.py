@@ -1,13 +1,14 @@
 """A network of 76 weights, and a loop like a family's with a switch for everything `Run` promises.
 
 Tests import it through the fixture `toy`; as a script it is one of several processes:
-`python toy.py '[{"folder": ..., "steps": ..., "processes": 2}, ...]'` trains each configuration in turn and process 0
-writes result.safetensors into its folder; an error is written as error-<process>.txt.
+`python toy.py '[{"folder": ..., "steps": ..., "processes": 2}, ...]'` trains each configuration in turn and
+process 0 writes result.safetensors into its folder; an error is written as error-<process>.txt.
 """
 
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -51,37 +52,58 @@ def update_both(run, judge, optimizers, x, y, loss, rate):
     return run.update(judge(y.detach()).mean() - judge(x).mean(), optimizers[1], lr=rate, clip=0.5)
 
 
+@dataclass(frozen=True)
+class Loop:
+    """Switches of the loop.
+
+    Args:
+        dropout: Of the network.
+        bad: Numbers of samples that are not finite.
+        weighted: Weigh samples by their weights.
+        critic: Train a second network against the first.
+        every: Steps between evaluations, and between checkpoints.
+        stop: Step at which the process is as good as killed.
+        workers: Processes that read ahead.
+    """
+
+    dropout: float = 0.0
+    bad: tuple[int, ...] = ()
+    weighted: bool = False
+    critic: bool = False
+    every: tuple[int, int] = (0, 0)
+    stop: int | None = None
+    workers: int = 0
+
+
 def train(folder, steps, loop=None, **run):
-    """Train in `folder` up to `steps`; `loop` holds the keywords of `walk`. Returns (run, tensors)."""
+    """Train in `folder` up to `steps`; returns (run, tensors)."""
     config = RunConfig(folder=Path(folder), **{"trackers": (), "log_steps": 2, **run})
-    return walk(Run(config), steps, **(loop or {}))
+    return walk(Run(config), steps, Loop(**(loop or {})))
 
 
-def walk(
-    run, steps, dropout=0.0, bad=(), weighted=False, critic=False, every=(0, 0), stop=None, workers=0
-):  # fmt: skip
-    """The loop: `every` holds the steps between evaluations and between checkpoints; `stop` is a kill at a step."""
-    model, judge = network(dropout), network()
-    optimizers = [adamw(model, OptimConfig()), adamw(judge, OptimConfig())][: 1 + critic]
+def walk(run, steps, loop):
+    """The loop; returns the run and, by name, what a checkpoint would hold and the samples read."""
+    model, judge = network(loop.dropout), network()
+    optimizers = [adamw(model, OptimConfig()), adamw(judge, OptimConfig())][: 1 + loop.critic]
     model, judge, *optimizers = run.prepare(model, judge, *optimizers)
     average = run.ema(model, 0.9)
     run.resume()
     seen = []
-    for samples in run.batches(Numbers(bad), 8, steps, workers):
-        if run.step == stop:
+    for samples in run.batches(Numbers(loop.bad), 8, steps, loop.workers):
+        if run.step == loop.stop:
             break
-        x, weight = samples["x"], samples["weight"] if weighted else None
+        x, weight = samples["x"], samples["weight"] if loop.weighted else None
         seen += [torch.tensor([run.step, index]) for index in samples["index"]]
         with run.accumulate(model, judge):
             y, rate = model(x), cosine(run.step, LR)
             loss, weight = mean_loss(x, y, weight)
-            if critic:
+            if loop.critic:
                 update_both(run, judge, optimizers, x, y, loss, rate)
             else:
                 run.update(loss, optimizers[0], lr=rate, weight=weight, clip=1.0)
-        if run.every(every[0]):
+        if run.every(loop.every[0]):
             run.log({"held out": (average.model(torch.rand(2, 4)).mean() + torch.rand(())).item()})
-        if run.every(every[1]):
+        if run.every(loop.every[1]):
             run.save()
     run.finish()
     seen = torch.stack(seen) if seen else torch.zeros(0, 2)

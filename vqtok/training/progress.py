@@ -33,17 +33,19 @@ class Meter:
 
     def show(self, step: int, facts: dict[str, float]) -> None:
         """Tell that `step` steps are done, with some numbers by name."""
-        if not self.shown:
+        late = time.monotonic() - self.spoke >= PLAIN_SECONDS or step == self.steps
+        if not self.shown or not (self.bar or late):
             return
-        told = "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
         rate = self.rate(step)
         left = timedelta(seconds=round((self.steps - step) * self.batch / max(rate, 1e-9)))
-        told = f"{told}  {rate:,.0f} samples/s  {left} left"
+        told = "  ".join(
+            [*(f"{name} {value:.4g}" for name, value in facts.items()), f"{rate:,.0f} samples/s"]
+        )
         if self.bar is not None:
-            self.bar.update(self.task, completed=step, facts=told)
-        elif time.monotonic() - self.spoke >= PLAIN_SECONDS or step == self.steps:
-            self.spoke = time.monotonic()
-            print(f"step {step:,}/{self.steps:,}  {told}", flush=True)
+            self.bar.update(self.task, completed=step, facts=f"{told}  {left} left")
+            return
+        self.spoke = time.monotonic()
+        print(f"step {step:,}/{self.steps:,}  {told}  {left} left", flush=True)
 
     def stop(self) -> None:
         """Leave the terminal as it was."""

@@ -16,9 +16,15 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[3]
 
 
-def _environment(**more):
+def _environment(device="cpu", **more):
+    """Of a process that tests start; one that sees a GPU could not fork."""
     path = os.pathsep.join([str(ROOT), str(HERE)])
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
+    shared = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "0"}
+    return {
+        **shared,
+        **({"ACCELERATE_USE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}),
+        **more,
+    }
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,7 +32,6 @@ def cpu():
     """These tests and the processes they start compute on the CPU, where equal means in each bit."""
     patch = pytest.MonkeyPatch()
     patch.setenv("ACCELERATE_USE_CPU", "1")
-    patch.setenv("CUDA_VISIBLE_DEVICES", "")  # a process that has seen a GPU cannot fork
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -47,9 +52,9 @@ def toy():
 def script():
     """Run one of the scripts of this folder to its end; returns what it printed."""
 
-    def run(name, *arguments):
+    def run(name, *arguments, device="cpu"):
         command = [sys.executable, str(HERE / name), *arguments]
-        done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=540)
+        done = subprocess.run(command, env=_environment(device), capture_output=True, text=True, timeout=540)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vqtok.training import checkpoints
+from vqtok.training.config import one_line
 
 SAVING = {"every": (0, 2)}
 
@@ -53,11 +54,16 @@ def test_full_disk_leaves_the_old_checkpoint(saved, toy, monkeypatch, fill, reas
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         fill(monkeypatch)
-        with pytest.raises(OSError, match=f"{reason}: checkpoint not saved.*free some space"):
+        with pytest.raises(OSError, match=f"{reason}: checkpoint not saved") as caught:
             run.save()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
         monkeypatch.undo()
+    told = one_line(caught.value)
+    assert str(folder) in told
+    assert told.endswith(
+        f"{reason}: checkpoint not saved, older ones are untouched; free some space and resume"
+    )
     assert listing(folder / "checkpoints") == files
     resumed, tensors = toy.train(folder, 4)
     assert resumed.step == 4

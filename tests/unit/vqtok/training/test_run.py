@@ -66,6 +66,7 @@ def test_resume_with_other_micro_batches_reads_the_same(toy, tmp_path):
     assert seen.tolist() == [[step, step * 8 + i] for step in (4, 5) for i in range(8)]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_worker_processes_change_nothing(toy, tmp_path):
     """Samples read ahead by two workers arrive in the same order, and take no random numbers."""
     alone = toy.train(tmp_path / "a", 4, {"dropout": 0.2})[1]

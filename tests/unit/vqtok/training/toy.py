@@ -121,7 +121,7 @@ def no_space(*_):
     raise OSError(28, "No space left on device")
 
 
-def attempt(processes, full=False, **options):
+def attempt(processes, full=False, device="cpu", **options):
     """One configuration of the command line."""
     folder = Path(options["folder"])
     fsync = os.fsync
@@ -136,6 +136,7 @@ def attempt(processes, full=False, **options):
         os.fsync = fsync
     world = run.accelerator
     assert world.num_processes == processes, f"{world.num_processes} processes, not {processes}"
+    assert world.device.type == device, f"on {world.device}, not {device}"
     tensors |= {
         "seen": world.gather(tensors["seen"]),
         "facts": torch.tensor([run.step, run.skipped, processes]),

@@ -51,6 +51,8 @@ def causal_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         queries = rearrange(queries, "b (m g) 1 k -> b m g k", m=keys.shape[1])
         out = F.scaled_dot_product_attention(queries, keys, values)
         return rearrange(out, "b m g k -> b (m g) 1 k")
+    if new == total and queries.dtype == torch.bfloat16 and queries.device.type == "cpu":
+        return tiled_attention(queries, keys, values)
     mask = None
     if new < total:  # is_causal would put the diagonal at the first key, as if nothing came before
         mask = torch.ones(new, total, dtype=torch.bool, device=queries.device).tril(total - new)
@@ -58,6 +60,26 @@ def causal_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(
         queries, keys, values, mask, is_causal=mask is None, enable_gqa=shared
     )
+
+
+def tiled_attention(queries: Tensor, keys: Tensor, values: Tensor, rows: int = 96) -> Tensor:
+    """As `causal_attention` where t = s, by plain products of `rows` queries with the keys up to them.
+
+    In bfloat16 on a CPU, forward and backward together take half the time of scaled_dot_product_attention and
+    give gradients as exact; in float32 there is no gain. It keeps b n t^2 / 2 probabilities for the backward.
+    """
+    shared = queries.shape[1] // keys.shape[1]
+    keys, values = keys.repeat_interleave(shared, dim=1), values.repeat_interleave(shared, dim=1)
+    queries = queries * queries.shape[-1] ** -0.5
+    late = torch.full((rows, rows), -torch.inf, dtype=queries.dtype, device=queries.device).triu(1)
+    tiles = []
+    for start in range(0, queries.shape[2], rows):
+        tile = queries[:, :, start : start + rows]
+        new, end = tile.shape[2], start + tile.shape[2]
+        scores = tile @ keys[:, :, :end].transpose(-1, -2)
+        scores[..., start:] += late[:new, :new]
+        tiles.append(scores.softmax(-1) @ values[:, :, :end])
+    return torch.cat(tiles, dim=2)
 
 
 class Attention(nn.Module):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vqtok.gpt.config import GPTConfig
@@ -59,7 +60,8 @@ def load_llama(source: str | Path | Mapping[str, Tensor], config: GPTConfig | No
         folder, tensors = "the state dict", source
     if config.period is not None:
         raise ValueError(f"period {config.period}: a LLaMA has no such embedding; leave it out of the config")
-    gpt = GPT(config)
+    with torch.random.fork_rng(devices=[]):  # loading draws nothing from the caller's random numbers
+        gpt = GPT(config)
     parts = _parts(gpt)
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(IGNORED)}
     check_tensors(tensors, parts, folder)
@@ -85,8 +87,9 @@ def llama_config(settings: Mapping[str, Any]) -> GPTConfig:
         shape |= {"depth": settings["num_hidden_layers"], "length": settings["max_position_embeddings"]}
     except KeyError as error:
         raise ValueError(f"config.json: {error} is missing: is this a LlamaForCausalLM?") from error
-    if (settings.get("head_dim") or width // heads) * heads != width:
-        raise ValueError(f"config.json: head_dim {settings['head_dim']} is not hidden_size {width} / {heads}")
+    head_width = settings.get("head_dim") or width // heads
+    if head_width * heads != width:
+        raise ValueError(f"config.json: head_dim {head_width} is not hidden_size {width} / {heads}")
     return GPTConfig(
         **shape,
         width=width,

@@ -5,8 +5,9 @@
     pip install "vqtok[data]"
     python -m vqtok.data.build_emoji node_modules
 
-Writes `emoji.parquet` (one row a name and skin tone; 64-pixel RGBA pictures as WebP bytes) and `SHA256` beside it.
-Names are split into train, validation and test by groups of look-alikes, so that no test name has a twin in train.
+Writes `emoji.parquet` (one row a name and skin tone; 64-pixel RGBA pictures as WebP bytes) and `SHA256`
+beside it. Names are split into train, validation and test by groups of look-alikes, so that no test name has
+a twin in train.
 
 Letters: h w image, n names.
 """
@@ -47,7 +48,8 @@ FAMILIES = {
     "book": r"(blue|green|orange|closed|red)-book$",
     "arrow": r".*arrow(s)?(-.*)?$",
     "button": r".*-button(-blood-type)?$|input-.*",
-    "zodiac": r"(aries|taurus|gemini|cancer|leo|virgo|libra|scorpio|sagittarius|capricorn|aquarius|pisces|ophiuchus)$",
+    "zodiac": r"(aries|taurus|gemini|cancer|leo|virgo|libra|scorpio|sagittarius|capricorn|aquarius|pisces|"
+    r"ophiuchus)$",
     "bust": r"(man|woman|person|boy|girl|child|baby|old-man|old-woman|older-person)$",
     "hand": r".*(hand|hands|fist|thumbs|finger|index).*",
     "envelope": r".*(envelope|e-mail|love-letter)$|.*mail$",
@@ -73,13 +75,17 @@ FAMILIES = {
 
 
 def family(name: str) -> str:
-    """Group that the spelling of `name` alone decides: gender, direction and skin tone do not make a new drawing."""
+    """Group that the spelling of `name` alone decides: gender and direction do not make a new drawing."""
     plain = re.sub(r"^(man|woman|person|mens|womens|womans|mans|mx|mrs)-", "person-", name)
     plain = plain.removesuffix("-facing-right")
-    plain = re.sub(r"^(police-officer|detective|guard|ninja|construction-worker|artist|astronaut|cook|pilot|judge|"
-                   r"farmer|firefighter|health-worker|mechanic|office-worker|scientist|singer|student|teacher|"
-                   r"technologist|factory-worker|fairy|elf|genie|mage|vampire|zombie|superhero|supervillain|merman|"
-                   r"mermaid|merpeople|merperson)$", r"person-\1", plain)
+    plain = re.sub(
+        r"^(police-officer|detective|guard|ninja|construction-worker|artist|astronaut|cook|pilot|judge|"
+        r"farmer|firefighter|health-worker|mechanic|office-worker|scientist|singer|student|teacher|"
+        r"technologist|factory-worker|fairy|elf|genie|mage|vampire|zombie|superhero|supervillain|merman|"
+        r"mermaid|merpeople|merperson)$",
+        r"person-\1",
+        plain,
+    )
     return next((label for label, pattern in FAMILIES.items() if re.match(pattern, name)), plain)
 
 
@@ -87,8 +93,10 @@ def rasterize(body: str) -> np.ndarray:
     """(h, w, 4) uint8 RGBA of one SVG body on a 32x32 grid."""
     import resvg_py
 
-    svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-           f'width="{SIZE}" height="{SIZE}" viewBox="0 0 32 32">{body.replace("currentColor", INK)}</svg>')
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{SIZE}" height="{SIZE}" viewBox="0 0 32 32">{body.replace("currentColor", INK)}</svg>'
+    )
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg))
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
 
@@ -112,6 +120,12 @@ def on_white(pixels: np.ndarray) -> np.ndarray:
     return pixels[..., :3] / 255 * alpha + 1 - alpha
 
 
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """(768,) float32 in [0, 1]: (h, w, 4) uint8 on white at 16x16, which look-alikes are found by."""
+    image = Image.fromarray((on_white(pixels) * 255).astype(np.uint8))
+    return np.asarray(image.resize((16, 16), Image.BOX), dtype=np.float32).ravel() / 255
+
+
 def join(point: str) -> str:
     """Code points without the emoji variation selector, the key that all packages share."""
     return "-".join(part for part in point.lower().split("-") if part != "fe0f")
@@ -127,13 +141,17 @@ def render(job: tuple[str, str]) -> np.ndarray:
 
 def jobs(modules: Path) -> list[dict]:
     """One entry a name and skin tone: name, tone, code point, category and what to draw in each style."""
-    icons = {style: json.loads((modules / "@iconify-json" / package / "icons.json").read_text())["icons"]
-             for style, package in STYLES.items()}
+    icons = {
+        style: json.loads((modules / "@iconify-json" / package / "icons.json").read_text())["icons"]
+        for style, package in STYLES.items()
+    }
     flat = modules / "@iconify-json" / STYLES["flat"]
     points = {name: point for point, name in json.loads((flat / "chars.json").read_text()).items()}
-    categories = {name: category
-                  for category, names in json.loads((flat / "metadata.json").read_text())["categories"].items()
-                  for name in names}
+    categories = {
+        name: category
+        for category, names in json.loads((flat / "metadata.json").read_text())["categories"].items()
+        for name in names
+    }
     renders = {join(path.stem): path for path in (modules / "@lobehub/fluent-emoji-3d/assets").glob("*.webp")}
     entries = []
     for name in sorted(icons["line"]):
@@ -145,8 +163,15 @@ def jobs(modules: Path) -> list[dict]:
             render_path = renders.get(join(points.get(full, "?")))
             if render_path and not tone:
                 draw["solid"] = ("file", str(render_path))
-            entries.append({"name": name, "tone": tone, "point": points.get(full, ""),
-                            "category": categories.get(full, ""), "draw": draw})
+            entries.append(
+                {
+                    "name": name,
+                    "tone": tone,
+                    "point": points.get(full, ""),
+                    "category": categories.get(full, ""),
+                    "draw": draw,
+                }
+            )
     return entries
 
 
@@ -164,9 +189,8 @@ def groups(entries: list[dict]) -> dict[str, str]:
     for entry in base:
         parent[find(entry["name"])] = find(first.setdefault(family(entry["name"]), entry["name"]))
     for style in ("shaded", "flat"):
-        small = np.stack([np.asarray(Image.fromarray((on_white(entry["pixels"][style]) * 255).astype(np.uint8))
-                                     .resize((16, 16), Image.BOX), dtype=np.float32).ravel() / 255 for entry in base])
-        norms = (small ** 2).sum(1)
+        small = np.stack([thumbnail(entry["pixels"][style]) for entry in base])
+        norms = (small**2).sum(1)
         distance = np.sqrt(np.maximum(norms[:, None] + norms - 2 * small @ small.T, 0) / small.shape[1])
         for i, j in np.argwhere(np.triu(distance < TWIN_RMSE, 1)):
             parent[find(base[i]["name"])] = find(base[j]["name"])
@@ -174,7 +198,7 @@ def groups(entries: list[dict]) -> dict[str, str]:
 
 
 def split(group_of: dict[str, str]) -> dict[str, str]:
-    """Group -> train, validation or test: small groups in the order of a hash of their name, until a share is full."""
+    """Group -> train, validation or test: small groups in the order of their names' hashes fill both."""
     members: dict[str, list[str]] = {}
     for name, group in group_of.items():
         members.setdefault(group, []).append(name)
@@ -198,15 +222,25 @@ def build(modules: Path, out: Path = PACK) -> Path:
         pictures = pool.map(render, [entry["draw"][style] for entry, style in todo], chunksize=32)
         for (entry, style), pixels in zip(todo, pictures, strict=True):
             entry.setdefault("pixels", {})[style] = pixels
-        packed = pool.starmap(webp, [(entry["pixels"][style], quality(entry, style)) for entry, style in todo],
-                              chunksize=32)
+        packed = pool.starmap(
+            webp, [(entry["pixels"][style], quality(entry, style)) for entry, style in todo], chunksize=32
+        )
     for (entry, style), data in zip(todo, packed, strict=True):
         entry[style] = data
     group_of = groups(entries)
     part_of = split(group_of)
-    rows = [{"name": e["name"].replace("-", " "), "tone": e["tone"], "point": e["point"], "category": e["category"],
-             "group": group_of[e["name"]].replace("-", " "), "split": part_of[group_of[e["name"]]],
-             **{style: e.get(style) for style in (*STYLES, "solid")}} for e in entries]
+    rows = [
+        {
+            "name": e["name"].replace("-", " "),
+            "tone": e["tone"],
+            "point": e["point"],
+            "category": e["category"],
+            "group": group_of[e["name"]].replace("-", " "),
+            "split": part_of[group_of[e["name"]]],
+            **{style: e.get(style) for style in (*STYLES, "solid")},
+        }
+        for e in entries
+    ]
     path = out / "emoji.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path, compression="none")
     (out / "SHA256").write_text(hashlib.sha256(path.read_bytes()).hexdigest() + "\n")

@@ -1,8 +1,9 @@
 """The embedded pictures: 1,594 Fluent emoji by Microsoft (MIT) in up to four aligned styles, 64x64.
 
-Styles: `shaded` (colored, soft light), `flat` (colored areas), `line` (dark gray ink) for every name, `solid` (the
-3-D renders) for 1,570 of them. 316 names of people also exist in five skin tones, shaded and flat. The split goes by
-groups of look-alikes, so a name outside train has no twin inside. `emoji_pack/README.md` says where all this is from.
+Styles: `shaded` (colored, soft light), `flat` (colored areas), `line` (dark gray ink) for every name, `solid`
+(the 3-D renders) for 1,570 of them. 316 names of people also exist in five skin tones, shaded and flat. The
+split goes by groups of look-alikes, so a name outside train has no twin inside. `emoji_pack/README.md` says
+where all this is from.
 
 Letters: c h w image.
 """
@@ -23,8 +24,16 @@ SIZE = 64  # pixels a side
 STYLES = ("shaded", "flat", "line", "solid")
 SPLITS = ("train", "validation", "test")
 HOURS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-PHASES = ("new moon", "waxing crescent moon", "first quarter moon", "waxing gibbous moon", "full moon",
-          "waning gibbous moon", "last quarter moon", "waning crescent moon")
+PHASES = (
+    "new moon",
+    "waxing crescent moon",
+    "first quarter moon",
+    "waxing gibbous moon",
+    "full moon",
+    "waning gibbous moon",
+    "last quarter moon",
+    "waning crescent moon",
+)
 
 
 @dataclass(frozen=True, eq=False)  # one object a drawing: identity is equality, and hashes fast
@@ -54,12 +63,15 @@ class Emoji:
             ValueError: if this emoji lacks the style.
         """
         if style not in self.webp:
-            raise ValueError(f"{self.name!r} (tone {self.tone}) has no style {style!r}: it has {sorted(self.webp)}")
+            raise ValueError(
+                f"{self.name!r} (tone {self.tone}) has no style {style!r}: it has {sorted(self.webp)}"
+            )
         return np.asarray(Image.open(io.BytesIO(self.webp[style])).convert("RGBA"))
 
     def image(self, style: str) -> Tensor:
         """(3, 64, 64) float32 in [0, 1], on white; style `mask` is the alpha of the shaded drawing."""
-        pixels = torch.from_numpy(self.rgba("shaded" if style == "mask" else style).copy()).permute(2, 0, 1) / 255
+        rgba = self.rgba("shaded" if style == "mask" else style)
+        pixels = torch.from_numpy(rgba.copy()).permute(2, 0, 1) / 255
         color, alpha = pixels[:3], pixels[3:]
         return alpha.expand(3, -1, -1).clone() if style == "mask" else color * alpha + 1 - alpha
 
@@ -75,8 +87,14 @@ def load_emoji(split: str | None = None, tones: bool = False) -> tuple[Emoji, ..
         raise ValueError(f"unknown split {split!r}: choose one of {SPLITS}, or None for all")
     rows = pq.read_table(PACK).to_pylist()
     return tuple(
-        Emoji(row["name"], row["tone"], row["category"], row["group"], row["split"],
-              {style: row[style] for style in STYLES if row[style] is not None})
+        Emoji(
+            row["name"],
+            row["tone"],
+            row["category"],
+            row["group"],
+            row["split"],
+            {style: row[style] for style in STYLES if row[style] is not None},
+        )
         for row in rows
         if (split in (None, row["split"])) and (tones or row["tone"] == 0)
     )

@@ -1,7 +1,7 @@
 """Scenes: one to four emoji at random place, size, turn, hue and background, in every style at once.
 
-1,300 names alone are memorized in minutes; scenes never end. A scene is a pure function of (seed, index), and all its
-styles and its mask are drawn under one composition, so that any two of them are an exact pair.
+1,300 names alone are memorized in minutes; scenes never end. A scene is a pure function of (seed, index), and
+all its styles and its mask are drawn under one composition, so that any two of them are an exact pair.
 
 Letters: c h w image.
 """
@@ -21,16 +21,29 @@ WHITE = (1.0, 1.0, 1.0)
 COUNTS = (0.75, 0.13, 0.06, 0.06)  # share of scenes with one, two, three and four emoji
 PLAIN = 0.65  # share of one-emoji scenes that are just the emoji as drawn: full size, upright, on white
 SIZES = {1: (40, 64), 2: (28, 40), 3: (24, 32), 4: (24, 32)}  # pixels a side, by the number of emoji
-ROOMS = {1: ((0, 0, 64, 64),), 2: ((0, 0, 40, 64), (24, 0, 64, 64)),
-         4: ((0, 0, 32, 32), (32, 0, 64, 32), (0, 32, 32, 64), (32, 32, 64, 64))}  # left, top, right, bottom
-TURNED, HUED, COLORED = 0.4, 0.15, 0.5  # shares of emoji turned, of scenes with shifted hues, of colored backgrounds
+ROOMS = {  # left, top, right, bottom
+    1: ((0, 0, 64, 64),),
+    2: ((0, 0, 40, 64), (24, 0, 64, 64)),
+    4: ((0, 0, 32, 32), (32, 0, 64, 32), (0, 32, 32, 64), (32, 32, 64, 64)),
+}
+TURNED = 0.4  # share of emoji that are turned
+HUED, COLORED = 0.15, 0.5  # shares of scenes with shifted hues, and with a colored background
 # Hue turns about the gray axis keep lightness: this matrix is the rotation generator in RGB.
 GRAY_AXIS = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
 
 
 @dataclass(frozen=True)
 class Placed:
-    """One emoji in a scene: `size` pixels a side, its top left corner, degrees counter-clockwise, hue turn in radians."""
+    """One emoji in a scene.
+
+    Args:
+        emoji: What is drawn.
+        size: Pixels a side.
+        left: Of its left edge, in pixels.
+        top: Of its top edge, in pixels.
+        turn: Degrees counter-clockwise.
+        hue: Turn of the hue, in radians.
+    """
 
     emoji: Emoji
     size: int = SIZE
@@ -81,13 +94,16 @@ def scene(emoji: Sequence[Emoji], seed: int, index: int) -> Scene:
         size = SIZE if plain else int(rng.integers(SIZES[count][0], SIZES[count][1] + 1))
         left, top, right, bottom = rooms[room]
         turned = not plain and rng.random() < TURNED
-        placed.append(Placed(
-            chosen, size,
-            left=int(rng.integers(left, max(left, min(right, SIZE) - size) + 1)),
-            top=int(rng.integers(top, max(top, bottom - size) + 1)),
-            turn=float(rng.uniform(-35, 35)) if turned else 0.0,
-            hue=float(rng.uniform(-np.pi, np.pi)) if hued else 0.0,
-        ))
+        placed.append(
+            Placed(
+                chosen,
+                size,
+                left=int(rng.integers(left, max(left, min(right, SIZE) - size) + 1)),
+                top=int(rng.integers(top, max(top, bottom - size) + 1)),
+                turn=float(rng.uniform(-35, 35)) if turned else 0.0,
+                hue=float(rng.uniform(-np.pi, np.pi)) if hued else 0.0,
+            )
+        )
     return Scene(tuple(placed), background)
 
 

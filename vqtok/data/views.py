@@ -1,4 +1,4 @@
-"""Views: what can be done to one image. Pure functions of an image and, where they are random, a numpy generator.
+"""Views: what can be done to one image. Pure functions of it and, if random, of a numpy generator.
 
 Tokenizers train on them so that whatever a task asks for can be drawn; tasks are made of them.
 
@@ -86,9 +86,17 @@ def edges(image: Tensor) -> Tensor:
 def any_view(image: Tensor, rng: np.random.Generator) -> Tensor:
     """One of all views with the shares that a tokenizer trains on; half of the time the image as it is."""
     choice = rng.random()
-    views = ((0.7, lambda: image), (0.06, lambda: invert(image)), (0.1, lambda: rotate(image, int(rng.integers(1, 4)))),
-             (0.06, lambda: mirror(image)), (0.02, lambda: gray(image)), (0.02, lambda: noisy(image, rng)),
-             (0.02, lambda: holed(image, rng)[0]), (0.01, lambda: blurred(image)), (0.01, lambda: edges(image)))
+    views = (
+        (0.7, lambda: image),
+        (0.06, lambda: invert(image)),
+        (0.1, lambda: rotate(image, int(rng.integers(1, 4)))),
+        (0.06, lambda: mirror(image)),
+        (0.02, lambda: gray(image)),
+        (0.02, lambda: noisy(image, rng)),
+        (0.02, lambda: holed(image, rng)[0]),
+        (0.01, lambda: blurred(image)),
+        (0.01, lambda: edges(image)),
+    )
     for share, view in views:
         choice -= share
         if choice < 0:

@@ -1,7 +1,7 @@
 """The ResNet autoencoder of VQGAN: images -> a grid of vectors -> images.
 
-Esser et al. 2021, appendix; the parameters and the names of the tensors are those of taming-transformers, so that its
-checkpoints, latent diffusion's and LVM's tokenizer fit.
+Esser et al. 2021, appendix; the parameters and the names of the tensors are those of taming-transformers, so
+that its checkpoints, latent diffusion's and LVM's tokenizer fit.
 
 Letters: b images, c channels, h w size.
 """
@@ -26,8 +26,8 @@ class AutoencoderConfig:
         latent: Channels of the encoder's output, before the 1x1 convolution to the code width.
         groups: Groups of every GroupNorm.
         dropout: Share of activations set to zero inside the blocks while training.
-        patch: Pixels a side folded into channels before the first convolution; 1 is VQGAN as published, 2 makes a
-            small tokenizer several times faster, since most of the work is at full size.
+        patch: Pixels a side folded into channels before the first convolution; 1 is VQGAN as published, 2
+            makes a small tokenizer several times faster, since most of the work is at full size.
     """
 
     channels: int = 128
@@ -41,8 +41,20 @@ class AutoencoderConfig:
     patch: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("channels", "blocks", "latent", "groups", "patch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, the least is 1: raise it")
         if self.channels % self.groups:
-            raise ValueError(f"channels {self.channels} do not divide by groups {self.groups}: change one of them")
+            raise ValueError(
+                f"channels {self.channels} do not divide by groups {self.groups}: change one of them"
+            )
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ValueError(f"multipliers {self.multipliers}: name one of at least 1 for each level")
+        if not {*self.attention_levels} <= {*range(len(self.multipliers))}:
+            raise ValueError(
+                f"attention_levels {self.attention_levels} go beyond the levels, which are "
+                f"0 to {len(self.multipliers) - 1}: leave those out"
+            )
 
     @property
     def factor(self) -> int:
@@ -114,7 +126,7 @@ class Decoder(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(swish(norm(conv(swish(norm(x)))))), with a 1x1 convolution on the skip where the width changes."""
+    """x + conv(swish(norm(conv(swish(norm(x)))))); a 1x1 convolution on the skip where the width changes."""
 
     def __init__(self, config: AutoencoderConfig, width_in: int, width: int) -> None:
         super().__init__()

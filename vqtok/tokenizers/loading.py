@@ -11,8 +11,8 @@ def load_tokenizer(source: str | Path = DEFAULT_WEIGHTS) -> VQTokenizer:
     """A tokenizer in evaluation mode; its codebook and networks are float32.
 
     Args:
-        source: A folder that `save_pretrained` wrote, such as a run's `model/`, or a hub id; the shipped emoji
-            tokenizer if left out.
+        source: A folder that `save_pretrained` wrote, such as a run's `model/`, or a hub id; the shipped
+            emoji tokenizer if left out.
 
     Raises:
         ValueError: if the folder holds no tokenizer, or a tensor is missing, extra or mis-shaped.

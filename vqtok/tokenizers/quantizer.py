@@ -1,7 +1,7 @@
 """Vector quantization: continuous vectors <-> ids of the nearest code in a learned codebook.
 
-van den Oord et al. 2017 (VQ-VAE), equations 1-3; l2-normalized codes of low width as Yu et al. 2022 (ViT-VQGAN); codes
-that nobody chooses start again from encoder outputs, as Dhariwal et al. 2020 (Jukebox) do.
+van den Oord et al. 2017 (VQ-VAE), equations 1-3; l2-normalized codes of low width as Yu et al. 2022
+(ViT-VQGAN); codes that nobody chooses start again from encoder outputs, as Dhariwal et al. 2020 (Jukebox) do.
 
 Letters: b images, d code width, h w grid of codes (i j in ids), k codes, n = b h w vectors.
 """
@@ -26,7 +26,8 @@ class VQConfig:
         width: Channels of one code.
         normalize: Compare directions only: vectors and codes are brought to length one.
         beta: Weight of the commitment term, which pulls encoder outputs to their codes (0.25 in the paper).
-        restart_below: A code chosen less often than this share of the mean starts again from an encoder output.
+        restart_below: A code chosen less often than this share of the mean starts again from an encoder
+            output.
         usage_decay: Memory of the running count that decides so; 0.98 looks back about 50 steps.
     """
 
@@ -39,12 +40,18 @@ class VQConfig:
 
     def __post_init__(self) -> None:
         if self.codes < 2 or self.width < 1:
-            raise ValueError(f"a codebook of {self.codes} codes of width {self.width}: need codes >= 2 and width >= 1")
+            raise ValueError(
+                f"a codebook of {self.codes} codes of width {self.width}: need codes >= 2 and width >= 1"
+            )
+        if not 0 <= self.usage_decay < 1:
+            raise ValueError(
+                f"usage_decay {self.usage_decay} must lie in [0, 1): 0.98 looks back about 50 steps"
+            )
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What a quantizer gives: vectors (b, d, h, w) with straight-through gradient, ids (b, h, w), loss (scalar)."""
+    """What a quantizer gives: vectors (b, d, h, w) with straight-through gradient, ids (b, h, w), loss ()."""
 
     vectors: Tensor
     ids: Tensor
@@ -59,8 +66,9 @@ class VectorQuantizer(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.codes, config.width)
         nn.init.normal_(self.embedding.weight)
-        # Running count of choices a step, in units of the mean: 1 = chosen as often as the average code. It starts at
-        # zero, so that the first training step already moves all codes to where the encoder's outputs are.
+        # Running count of choices a step, in units of the mean: 1 = chosen as often as the average code. It
+        # starts at zero, so that the first training step already moves all codes to where the encoder's
+        # outputs are. It is state of training, kept by checkpoints; published tokenizers have no such tensor.
         self.register_buffer("usage", torch.zeros(config.codes))
 
     def codebook(self) -> Tensor:
@@ -69,7 +77,11 @@ class VectorQuantizer(nn.Module):
         return F.normalize(weight, dim=1) if self.config.normalize else weight
 
     def forward(self, vectors: Tensor) -> Quantized:
-        """Replace (b, d, h, w) vectors by their nearest codes; loss is codebook + beta * commitment (equation 3)."""
+        """Replace (b, d, h, w) vectors by their nearest codes.
+
+        The loss is equation 3 without its first term: codebook + beta * commitment, as means over vectors and
+        channels, of the normalized vectors where the config asks for that.
+        """
         with torch.autocast(vectors.device.type, enabled=False):
             vectors = self._prepare(vectors.float())
             ids = self.encode_prepared(vectors)
@@ -98,13 +110,17 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def restart_unused(self, vectors: Tensor, ids: Tensor) -> int:
-        """Count the choices of one training step and give codes that fell out of use a new start; returns how many.
+        """Count the choices of one training step and give codes that fell out of use a new start.
 
-        Identical on every rank: counts are summed over ranks, new codes come from rank 0.
+        Identical on every rank: counts are summed over ranks, new codes come from rank 0. Leave out steps
+        whose loss is not finite, or their vectors become codes.
 
         Args:
             vectors: (b, d, h, w) encoder outputs of this step.
             ids: (b, h, w) what they were quantized to.
+
+        Returns:
+            How many codes started again.
         """
         counts = torch.bincount(ids.flatten(), minlength=self.config.codes).float()
         together = distributed.is_available() and distributed.is_initialized()

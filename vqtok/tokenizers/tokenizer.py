@@ -3,15 +3,17 @@
 Letters: b images, c channels, h w size; i j grid of codes, f = h / i pixels a code.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from vqtok.storage.pretrained import Pretrained
-
 from vqtok.tokenizers.autoencoder import AutoencoderConfig, Decoder, Encoder
 from vqtok.tokenizers.quantizer import VectorQuantizer, VQConfig
+
+TOLERANCE = 1e-3  # how far pixels may leave [0, 1]: resizing in bfloat16 does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,9 @@ class TokenizerConfig:
         quantizer: Shape of the codebook.
         size: Pixels a side of the images it was trained on; others work if they divide by the factor.
         low: Black as the network sees it (-1 in taming's family, 0 in muse's and LVM's); white is 1.
+
+    Raises:
+        ValueError: if the size does not divide by the pixels a code.
     """
 
     autoencoder: AutoencoderConfig
@@ -30,10 +35,18 @@ class TokenizerConfig:
     size: int = 256
     low: float = -1.0
 
+    def __post_init__(self) -> None:
+        factor = self.autoencoder.factor
+        if self.size < factor or self.size % factor:
+            raise ValueError(
+                f"size {self.size} does not divide by {factor}, the pixels a code: "
+                f"take {max(1, round(self.size / factor)) * factor}, or change multipliers or patch"
+            )
+
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What the training step needs: images (b, c, h, w) as decoded and not clamped, ids (b, i, j), vectors, loss."""
+    """What a training step needs: images (b, c, h, w) not clamped, ids (b, i, j), vectors (b, d, i, j)."""
 
     images: Tensor
     ids: Tensor
@@ -72,29 +85,33 @@ class VQTokenizer(nn.Module, Pretrained):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """(b, i, j) int64 ids of images.
+        """(b, i, j) int64 ids of images (b, 3, h, w) in [0, 1], whose sides divide by the pixels a code.
 
         Raises:
-            ValueError: if the images are not (b, 3, h, w) floats in [0, 1] whose sides divide by the factor.
+            ValueError: if the images are of another shape, type or range, or hold NaN.
         """
         self._check(images)
-        return self.quantize.encode(self._vectors(images))
+        return self.quantize.encode(self._vectors(images.to(self.quant_conv.weight.dtype)))
 
     @torch.no_grad()
     def decode(self, ids: Tensor) -> Tensor:
         """(b, 3, h, w) images in [0, 1] of ids (b, i, j).
 
         Raises:
-            ValueError: if an id is no code.
+            ValueError: if ids are of another shape or type, or one is no code.
         """
         if ids.ndim != 3 or ids.dtype != torch.int64:
-            raise ValueError(f"ids must be (b, i, j) int64, got {tuple(ids.shape)} {ids.dtype}")
+            raise ValueError(
+                f"ids must be (b, i, j) int64, got {tuple(ids.shape)} {ids.dtype}: "
+                "give rows of a stream back their grid, as in ids.view(b, i, j)"
+            )
         if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocab:
             raise ValueError(
                 f"ids reach from {int(ids.min())} to {int(ids.max())} but this tokenizer has codes 0 to "
                 f"{self.vocab - 1}: pass ids of its own `encode` (special ids of a layout are not codes)"
             )
-        return self._pixels(self.quantize.decode(ids)).float().clamp(0, 1)
+        vectors = self.quantize.decode(ids).to(self.post_quant_conv.weight.dtype)
+        return self._pixels(vectors).float().clamp(0, 1)
 
     def _vectors(self, images: Tensor) -> Tensor:
         low = self.config.low
@@ -105,17 +122,22 @@ class VQTokenizer(nn.Module, Pretrained):
         return (self.decoder(self.post_quant_conv(vectors)) - low) / (1 - low)
 
     def _check(self, images: Tensor) -> None:
-        factor = self.config.autoencoder.factor
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        factor, size = self.config.autoencoder.factor, self.config.size
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or not len(images):
             raise ValueError(
                 f"images must be (b, 3, h, w) floats in [0, 1], got {tuple(images.shape)} {images.dtype}: "
                 "read them with vqtok.data.read_picture"
             )
-        if images.shape[2] % factor or images.shape[3] % factor or not images.numel():
+        height, width = images.shape[2:]
+        if height % factor or width % factor or not height * width:
             raise ValueError(
-                f"images of {images.shape[2]}x{images.shape[3]} pixels do not divide by {factor}, the pixels a code: "
-                f"resize them, for example to {self.config.size}x{self.config.size}"
+                f"images of {height}x{width} pixels do not divide by {factor}, the pixels a code: "
+                f"resize them, for example to {size}x{size}"
             )
         low, high = float(images.amin()), float(images.amax())
-        if not (-1e-3 <= low and high <= 1 + 1e-3):  # NaN fails both
-            raise ValueError(f"pixels reach from {low:.3g} to {high:.3g}, not within [0, 1]: divide by 255 first")
+        if math.isnan(low):  # amin is NaN if any pixel is
+            raise ValueError("images hold pixels that are not a number: mend what made them")
+        if low < -TOLERANCE or high > 1 + TOLERANCE:
+            raise ValueError(
+                f"pixels reach from {low:.3g} to {high:.3g}, not within [0, 1]: divide by 255, or clamp them"
+            )

@@ -5,27 +5,27 @@
 Letters: b images, c channels, h w size; i j grid of codes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import Subset
 
 from vqtok.data.emoji import load_emoji
 from vqtok.data.folders import PictureFolder
 from vqtok.data.order import Shuffled
 from vqtok.data.scenes import scene
 from vqtok.data.views import any_view
+from vqtok.tokenizers.evaluate import held_out, measure, reconstructions
+from vqtok.tokenizers.losses import FeatureDistance
+from vqtok.tokenizers.tokenizer import Reconstruction, TokenizerConfig, VQTokenizer
 from vqtok.training.config import launch
 from vqtok.training.optim import OptimConfig, adamw
 from vqtok.training.run import Run, RunConfig
 from vqtok.training.schedule import LRConfig, cosine
-
-from vqtok.tokenizers.evaluate import held_out, measure, reconstructions
-from vqtok.tokenizers.losses import FeatureDistance
-from vqtok.tokenizers.tokenizer import Reconstruction, TokenizerConfig, VQTokenizer
 
 STYLES, SHARES = ("shaded", "flat", "line", "solid", "mask"), (0.36, 0.26, 0.28, 0.05, 0.05)
 
@@ -73,7 +73,8 @@ class TrainConfig:
         loss: Weights of the terms.
         optim: Weight decay, betas, clipping.
         lr: Learning rate by the step; its `steps` are the length of the run.
-        restart_steps: Steps during which codes that nobody chooses start again; afterwards the codebook settles.
+        restart_steps: Steps during which codes that nobody chooses start again; afterwards the codebook
+            settles.
         average: Decay of the moving average of the weights, which is what is evaluated and saved.
         eval_steps: Steps between two evaluations.
         save_steps: Steps between two checkpoints.
@@ -105,32 +106,27 @@ class EmojiImages:
         return any_view(scene(emoji, self.seed, index).image(style), rng)
 
 
-class Folder:
-    """Endless shuffled order over a folder's pictures."""
-
-    def __init__(self, pictures: list[Tensor], seed: int) -> None:
-        self.order = Shuffled(pictures, seed)
-
-    def __getitem__(self, index: int) -> Tensor:
-        """(3, h, w) in [0, 1]."""
-        return self.order[index]
-
-
 def train(config: TrainConfig) -> None:
-    """Train a tokenizer; `config.run.folder` receives checkpoints, pictures, metrics and `model/`, the result."""
+    """Train a tokenizer; `config.run.folder` receives checkpoints, pictures, metrics and the `model/`.
+
+    Raises:
+        ValueError: if the images or the perceptual features cannot be had.
+    """
+    source, kept = images(config)
+    features = FeatureDistance() if config.loss.perceptual else None
     run = Run(config.run)
     tokenizer = VQTokenizer(config.tokenizer)
     tokenizer, optimizer = run.prepare(tokenizer, adamw(tokenizer, config.optim))
     average = run.ema(tokenizer, config.average)
-    features = FeatureDistance().to(run.device) if config.loss.perceptual else None
-    source, kept = images(config)
+    if features is not None:
+        features.to(run.device)
     run.resume()
     for batch in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):  # (b, 3, h, w)
         with run.accumulate(tokenizer):
             out = tokenizer(batch)
             loss = reconstruction_loss(out, batch, config.loss, features) + out.quantizer_loss
-            run.update(loss, optimizer, lr=cosine(run.step, config.lr), clip=config.optim.clip)
-            if run.step < config.restart_steps:
+            stepped = run.update(loss, optimizer, lr=cosine(run.step, config.lr), clip=config.optim.clip)
+            if stepped and run.step < config.restart_steps:  # vectors of a skipped step may be no numbers
                 run.unwrap(tokenizer).quantize.restart_unused(out.vectors, out.ids)
         if run.every(config.eval_steps):
             run.log(measure(average.model, kept))
@@ -151,21 +147,24 @@ def reconstruction_loss(
     return loss if features is None else loss + config.perceptual * features(decoded, images)
 
 
-def images(config: TrainConfig) -> tuple[EmojiImages | Folder, dict[str, Tensor]]:
-    """The training order, and held-out images by the name they are reported under."""
-    if config.data.folder is None:
+def images(config: TrainConfig) -> tuple[EmojiImages | Shuffled, dict[str, Sequence[Tensor]]]:
+    """The training order, and held-out images by the name they are reported under.
+
+    Raises:
+        ValueError: if the folder cannot be read, or has no picture beside those held out.
+    """
+    data = config.data
+    if data.folder is None:
         return EmojiImages(config.run.seed), held_out("validation")
-    folder = PictureFolder(config.data.folder, config.tokenizer.size, fit="crop")
-    folder.scan(config.data.workers)
-    pictures = [folder[index] for index in range(len(folder))]
-    if len(pictures) <= config.data.held_out:
+    pictures = PictureFolder(data.folder, config.tokenizer.size, fit="crop").scan(data.workers, keep=True)
+    if not 0 < data.held_out < len(pictures):
         raise ValueError(
-            f"{config.data.folder} has {len(pictures)} pictures and data.held_out keeps {config.data.held_out} of "
-            "them for evaluation: lower it, or add pictures"
+            f"data.held_out is {data.held_out} of the {len(pictures)} pictures under {data.folder}: leave at "
+            "least one for evaluation and one for training"
         )
-    order = np.random.default_rng(0).permutation(len(pictures))
-    kept = torch.stack([pictures[i] for i in order[: config.data.held_out]])
-    return Folder([pictures[i] for i in order[config.data.held_out :]], config.run.seed), {"images": kept}
+    order = np.random.default_rng(0).permutation(len(pictures)).tolist()
+    kept, shown = order[: data.held_out], order[data.held_out :]
+    return Shuffled(Subset(pictures, shown), config.run.seed), {"images": Subset(pictures, kept)}
 
 
 if __name__ == "__main__":

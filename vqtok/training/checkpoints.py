@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqtok.storage.folders import publish, remove
+from vqtok.storage.folders import publish, remove, sweep
 from vqtok.storage.manifests import read_manifest, write_manifest
 from vqtok.storage.tensors import read_tensors, write_tensors
 
@@ -50,6 +50,8 @@ def newest(folder: Path) -> Path | None:
     Raises:
         ValueError: if there are checkpoints, all damaged.
     """
+    if folder.exists():
+        sweep(folder)
     damaged = []
     for place in reversed(steps(folder)):
         try:

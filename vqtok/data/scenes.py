@@ -117,8 +117,8 @@ def _layer(placed: Placed, style: str) -> tuple[np.ndarray, np.ndarray]:
     layer = np.asarray(picture, np.float32) / 255
     color, alpha = layer[..., :3], layer[..., 3:]
     if placed.hue and style != "line":
-        color = (color @ _hue(placed.hue).T).clip(0, alpha)
-    return color, alpha
+        color = color @ _hue(placed.hue).T
+    return color.clip(0, alpha), alpha  # resizing overshoots, and would leave a halo where alpha is zero
 
 
 def _hue(radians: float) -> np.ndarray:

@@ -84,7 +84,7 @@ def edges(image: Tensor) -> Tensor:
 
 
 def any_view(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """One of all views with the shares that a tokenizer trains on; half of the time the image as it is."""
+    """Mostly the image as it is, otherwise one of its views, with the shares that a tokenizer trains on."""
     choice = rng.random()
     views = (
         (0.7, lambda: image),

@@ -1,0 +1,118 @@
+"""Views stay in [0, 1], keep the shape, and do what their names say."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vqtok.data import views
+
+SIZES = ((64, 64), (48, 64), (16, 16))
+CERTAIN = (views.rotate, views.mirror, views.upend, views.invert, views.gray, views.blurred, views.edges)
+RANDOM = (views.noisy, lambda image, rng: views.holed(image, rng)[0], views.any_view)
+
+
+def random_image(height: int = 64, width: int = 64, seed: int = 0) -> Tensor:
+    """(3, h, w) uniform in [0, 1]."""
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    """A generator."""
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ranges(size: tuple[int, int]):
+    """Every view of an image is one: three channels, float32, in [0, 1]; the image itself is not touched."""
+    for image in (random_image(*size), torch.zeros(3, *size), torch.ones(3, *size)):
+        before = image.clone()
+        for view in (*CERTAIN, *(lambda x, view=view: view(x, rng()) for view in RANDOM)):
+            seen = view(image)
+            assert seen.dtype == torch.float32 and len(seen) == 3 and {*seen.shape[1:]} == {*size}
+            assert seen.min() >= 0 and seen.max() <= 1 + 1e-6  # sums of a kernel's weights round
+        assert torch.equal(image, before)
+
+
+@pytest.mark.parametrize(
+    ("view", "times"), [(views.rotate, 4), (views.mirror, 2), (views.upend, 2), (views.invert, 2)]
+)
+def test_done_often_enough_it_is_undone(view: Callable[[Tensor], Tensor], times: int):
+    """Four quarter turns, two mirrors and two negatives are nothing."""
+    image = seen = random_image()
+    for turn in range(times):
+        assert turn == 0 or not torch.equal(seen, image)
+        seen = view(seen)
+    torch.testing.assert_close(seen, image, atol=1e-7, rtol=0)  # 1 - (1 - x) rounds
+
+
+def test_directions():
+    """Rotating is counter-clockwise; mirroring swaps left and right, upending top and bottom."""
+    image = torch.zeros(3, 4, 4)
+    image[:, 0, 3] = 1  # top right
+    assert views.rotate(image)[0, 0, 0] == views.mirror(image)[0, 0, 0] == views.upend(image)[0, 3, 3] == 1
+
+
+def test_gray():
+    """All channels are the luma, and gray stays as it is."""
+    seen = views.gray(random_image())
+    assert torch.equal(seen[0], seen[1]) and torch.equal(seen[0], seen[2])
+    torch.testing.assert_close(views.gray(seen), seen)
+    pure = torch.tensor([0.0, 1.0, 0.0]).view(3, 1, 1).expand(3, 2, 2)
+    torch.testing.assert_close(views.gray(pure), torch.full((3, 2, 2), 0.587))
+
+
+def test_noise():
+    """Deviation 0.2 about the image, the same for the same generator."""
+    image = torch.full((3, 64, 64), 0.5)
+    seen = views.noisy(image, rng(1))
+    assert float((seen - image).std()) == pytest.approx(views.NOISE, rel=0.05)  # 12,288 samples, few clipped
+    assert torch.equal(seen, views.noisy(image, rng(1)))
+    assert not torch.equal(seen, views.noisy(image, rng(2)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_holes(size: tuple[int, int]):
+    """One gray square of 3/8 of the shorter side, an eighth from the edges at least; the rest untouched."""
+    image, side = random_image(*size), min(size) * 3 // 8
+    for seed in range(20):
+        covered, where = views.holed(image, rng(seed))
+        inside = where.bool()
+        assert torch.equal(covered[~inside], image[~inside])
+        assert (covered[inside] == views.HOLE_GRAY).all() and {*where.unique().tolist()} == {0.0, 1.0}
+        for extent, length in zip(inside[0].nonzero().unbind(1), size, strict=True):
+            low, high = int(extent.min()), int(extent.max())
+            assert high - low + 1 == side and low >= length // 8 and high < length - length // 8
+        assert int(inside[0].sum()) == side**2
+
+
+def test_blur():
+    """A constant stays, detail goes, the mean stays."""
+    torch.testing.assert_close(views.blurred(torch.full((3, 64, 64), 0.3)), torch.full((3, 64, 64), 0.3))
+    image = random_image()
+    seen = views.blurred(image)
+    assert seen.std() < image.std() / 5
+    assert float(seen.mean()) == pytest.approx(float(image.mean()), abs=0.01)  # edges count more than once
+
+
+def test_edges():
+    """White where nothing changes, dark along a border."""
+    image = torch.zeros(3, 16, 16)
+    image[:, :, 8:] = 1
+    seen = views.edges(image)
+    assert (seen[:, :, 7:9] < 0.5).all()
+    assert (seen[:, :, :6] == 1).all() and (seen[:, :, 10:] == 1).all()
+
+
+def test_any_view():
+    """A pure function of the generator; mostly the image itself, and every view sometimes."""
+    image = random_image(16, 16)
+    seen = [views.any_view(image, rng(seed)) for seed in range(1000)]
+    assert torch.equal(seen[5], views.any_view(image, rng(5)))
+    assert 500 <= sum(torch.equal(view, image) for view in seen) < 900
+    turns = [partial(views.rotate, quarters=quarters) for quarters in (1, 2, 3)]
+    for view in (*turns, views.mirror, views.invert, views.gray, views.blurred, views.edges):
+        assert any(torch.equal(view(image), one) for one in seen)

@@ -1,0 +1,116 @@
+"""The commands and the Python of the documents run as they stand, but for sizes."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageOps
+
+ROOT = Path(__file__).parent.parent.parent
+README = ROOT / "README.md"
+DOCUMENTS = [README, *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+
+NOT_RUN = {
+    "make": "installs; test_demo.py runs what it starts",
+    "source": "of the reader's shell",
+    "accelerate": "eight GPUs; test_recipes.py reads the recipe with the same trainer",
+    "pip": "installs",
+}
+CODES = 32  # of the tokenizer that the commands train
+NETWORK = (
+    "--tokenizer.autoencoder.channels 8 --tokenizer.autoencoder.multipliers [1,2] "
+    f"--tokenizer.autoencoder.patch 4 --tokenizer.autoencoder.groups 4 --tokenizer.quantizer.codes {CODES}"
+)
+SHORT = "--lr.warmup_steps 1 --run.precision no --run.trackers []"
+TOY = {  # beginning of a command -> flags behind it that make it toy-sized
+    "vqtok train recipes/tokenizer/": f"--lr.steps 6 --restart_steps 4 --data.workers 0 {NETWORK} {SHORT}",
+    "vqtok encode": "--pairs 12",
+    "vqtok train recipes/lvm/": f"--lr.steps 3 --data.batch 2 --data.held_out 4 --gpt.vocab {CODES + 3} "
+    f"--gpt.width 32 --gpt.depth 1 --gpt.heads 2 {SHORT}",
+    "vqtok evaluate lvm": "--names 2 --judge {toys}/kind",
+}
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """Contents of a document's fenced blocks of one language."""
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+def commands(document: Path) -> list[str]:
+    """Lines of a document's shell blocks that a test can run."""
+    lines = [line for block in blocks(document, "bash") for line in block.splitlines() if line.strip()]
+    return [line for line in lines if line.split()[0] not in NOT_RUN]
+
+
+def toy_sized(line: str, toys: Path) -> list[str]:
+    """A command's words behind `vqtok`, and those that make it small."""
+    more = next((flags for start, flags in TOY.items() if line.startswith(start)), "")
+    return shlex.split(f"{line} {more.format(toys=toys)}")[1:]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """A folder with what the documents speak of: recipes/, my/pictures, a.png and so on."""
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    (folder / "my").mkdir()
+    for name in ("pictures", "other_pictures"):
+        (folder / "my" / name).symlink_to(photos)
+    for name, path in zip("abc", sorted(photos.rglob("*.png")), strict=False):
+        picture = Image.open(path)
+        picture.save(folder / f"{name}.png")
+        ImageOps.invert(picture).save(folder / f"{name}-inverted.png")
+    return folder
+
+
+@pytest.fixture
+def here(place: Path, toys: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That folder as the working directory, and toys in the place of the shipped weights."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("lvm.DEFAULT_WEIGHTS", toys / "lvm")
+    monkeypatch.setattr("lvm.evaluate.DEFAULT_WEIGHTS", toys / "lvm")
+    monkeypatch.setattr("vqtok.tokenizers.evaluate.DEFAULT_WEIGHTS", toys / "tokenizer")
+    return place
+
+
+def test_own_pictures_in_four_commands(place: Path, toys: Path) -> None:
+    """The README's four commands, each a process of its own, lead from 200 pictures to an answer."""
+    four = next(block for block in blocks(README, "bash") if "folder64" in block).splitlines()
+    assert len(four) == 4
+    for line in four:
+        words = [sys.executable, "-m", "workbench.cli", *toy_sized(line, toys)]
+        ran = subprocess.run(words, cwd=place, env=os.environ, capture_output=True, text=True)
+        assert ran.returncode == 0, f"{line}\n{ran.stdout}{ran.stderr}"
+    for made in ("tokenizer-folder64/model", "pairs-folder64", "lvm-folder64/model"):
+        assert (place / "runs" / made).is_dir()
+    assert (place / "answer.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands(document: Path, here: Path, toys: Path, vqtok: Callable) -> None:
+    """Every command of a document ends well; what it trains a second time, it resumes."""
+    for line in commands(document):
+        assert line.split()[0] == "vqtok", f"{line}: say in NOT_RUN why it is not run"
+        outcome = vqtok(*toy_sized(line, toys))
+        assert outcome.code == 0, f"{line}\n{outcome.err}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_python(document: Path, here: Path) -> None:
+    """Every block of Python runs."""
+    for block in blocks(document, "python"):
+        exec(compile(block, document.name, "exec"), {})  # our own documents
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+def test_links(document: Path) -> None:
+    """What a document links to in the checkout is there."""
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (document.parent / target).exists()] == []

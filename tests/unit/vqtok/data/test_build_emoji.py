@@ -39,7 +39,7 @@ def test_family(names: tuple[str, ...], label: str):
 
 
 def test_groups():
-    """Names of one family or of nearly the same pixels share a group, also in a chain; tones do not matter."""
+    """Names of one family or of nearly the same pixels share a group, also in a chain, whatever the tone."""
     entries = [
         entry("one-oclock", 0),
         entry("two-oclock", 120),
@@ -61,7 +61,7 @@ def test_twins_are_told_by_the_limit():
 
 
 def test_split():
-    """Whole groups fill test and validation to their shares; large families stay in train; nothing is random."""
+    """Whole groups fill test and validation to their shares; large families stay in train, always."""
     group_of = {f"name {i}": f"group {i // 2}" for i in range(400)}
     group_of |= {f"clock {i}": "clock" for i in range(build_emoji.LARGEST_HELD_OUT_GROUP + 1)}
     found = split(group_of)

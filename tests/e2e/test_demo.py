@@ -1,6 +1,7 @@
 """The demo, whole, at toy size."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,6 @@ import pytest
 from workbench.demo import demo
 from workbench.stages import Settings
 
-ROOT = Path(__file__).parent.parent.parent
 NETWORK = (
     "--tokenizer.autoencoder.channels=8", "--tokenizer.autoencoder.multipliers=[1,2]",
     "--tokenizer.autoencoder.patch=4", "--tokenizer.autoencoder.groups=4", "--tokenizer.quantizer.codes=32",
@@ -52,9 +52,11 @@ def test_demo(settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert (again.count("step 4/4"), again.count("done before")) == (0, 3)
 
 
-def test_quick(settings: Settings, tmp_path: Path) -> None:
-    """--quick writes the page without training anything."""
-    demo(tmp_path, quick=True, settings=settings)
+def test_quick(settings: Settings, tmp_path: Path, vqtok: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`vqtok demo --quick` writes the page without training anything."""
+    monkeypatch.setattr("workbench.demo.Settings", lambda: settings)
+    outcome = vqtok("demo", "--quick", "--out", tmp_path)
+    assert (outcome.code, outcome.err.strip()) == (0, "")
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert_self_contained(page)
     assert (page.count("<svg"), page.count("<table>")) == (0, 1)

@@ -1,8 +1,8 @@
 """Pictures -> shards of pairs: every row is one pair [x y] of one task, as token ids.
 
-Which pairs make a sentence is decided in training (`lvm.train.Sentences`), so that a few thousand pairs a task make
-an endless supply of sentences. One folder a task holds numbered shards; a shard whose manifest lies there is done, so
-an interrupted run goes on where it was, with the same bytes.
+Which pairs make a sentence is decided in training (`lvm.train.Sentences`), so that a few thousand pairs a
+task make an endless supply of sentences. One folder a task holds numbered shards; a shard whose manifest lies
+there is done, so an interrupted run goes on where it was, with the same bytes.
 
 Letters: c h w image, n pairs, t tokens of an image.
 """
@@ -18,6 +18,7 @@ from einops import rearrange
 from rich.progress import Progress
 from torch import Tensor
 
+from lvm.tasks import Picture, Task, pair, tasks
 from vqtok.data.emoji import load_emoji
 from vqtok.data.folders import PictureFolder
 from vqtok.data.scenes import scene
@@ -25,8 +26,6 @@ from vqtok.data.shards import MANIFEST, write_shard
 from vqtok.storage.manifests import read_manifest, sha256
 from vqtok.tokenizers import load_tokenizer
 from vqtok.tokenizers.tokenizer import VQTokenizer
-
-from lvm.tasks import Picture, Task, pair, tasks
 
 SHARD = 1000  # pairs
 
@@ -59,7 +58,9 @@ class Job:
         if self.pairs < 1:
             raise ValueError(f"{self.pairs} pairs are nothing to encode: ask for at least 1")
         if not 0 <= self.worker < self.workers:
-            raise ValueError(f"worker {self.worker} is not one of {self.workers}, counted from 0: change one of them")
+            raise ValueError(
+                f"worker {self.worker} is not one of {self.workers}, counted from 0: change one of them"
+            )
 
 
 class Scenes:
@@ -105,14 +106,14 @@ def encode(job: Job) -> dict[str, str]:
             folder = job.out / task.name.replace(" ", "-") / f"{start // SHARD:05d}"
             facts = {"task": task.name, "tokenizer": mark, "tokens": tokenizer.tokens, "seed": job.seed,
                      "source": str(job.data or f"emoji {job.split}"), "skipped": sources.skipped}
-            if not done(folder, facts):
+            if not done(folder, facts, count):
                 rows = torch.cat([*rows_of(tokenizer, task, sources, job.seed, range(start, start + count))])
                 write_shard(folder, rows.numpy(), tokenizer.vocab, facts)
             progress.update(bar, advance=count)
     return sources.skipped
 
 
-def done(folder: Path, facts: dict) -> bool:
+def done(folder: Path, facts: dict, rows: int) -> bool:
     """Whether the shard lies there already.
 
     Raises:
@@ -120,12 +121,13 @@ def done(folder: Path, facts: dict) -> bool:
     """
     if not (folder / MANIFEST).exists():
         return False
-    theirs = read_manifest(folder)["facts"]
-    for name in ("task", "tokenizer", "seed", "source"):
-        if theirs.get(name) != facts[name]:
+    manifest = read_manifest(folder)
+    theirs, ours = manifest["facts"] | {"pairs": manifest["rows"]}, facts | {"pairs": rows}
+    for name in ("task", "tokenizer", "seed", "source", "pairs"):
+        if theirs.get(name) != ours[name]:
             raise ValueError(
-                f"{folder} was made with {name} {str(theirs.get(name))[:40]!r}, this job has {str(facts[name])[:40]!r}: "
-                "give another --out, or remove that folder"
+                f"{folder} was made with {name} {str(theirs.get(name))[:40]!r}, this job has "
+                f"{str(ours[name])[:40]!r}: give another --out, or remove that folder"
             )
     return True
 
@@ -153,14 +155,15 @@ def fingerprint(tokenizer: VQTokenizer) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """`vqtok encode`: pictures to shards of pairs."""
-    parser = argparse.ArgumentParser("vqtok encode", description="Turn pictures into token shards of task pairs.")
+    about = "Turn pictures into token shards of task pairs."
+    parser = argparse.ArgumentParser("vqtok encode", description=about)
     parser.add_argument("--tokenizer", required=True, help="folder or hub id of a tokenizer")
     parser.add_argument("--out", required=True, type=Path, help="folder for the shards, one folder a task")
-    parser.add_argument("--data", type=Path, help="folder of pictures; without one, scenes of the embedded emoji")
+    parser.add_argument("--data", type=Path, help="folder of pictures; scenes of emoji unless given")
     parser.add_argument("--pairs", type=int, default=4000, help="pairs of each task (4000)")
-    parser.add_argument("--split", default="train", help="split of the embedded emoji: train, validation or test")
+    parser.add_argument("--split", default="train", help="of the embedded emoji: train, validation or test")
     parser.add_argument("--seed", type=int, default=0, help="of scenes and random tasks (0)")
-    parser.add_argument("--worker", type=int, default=0, help="number of this process among --workers, from 0")
+    parser.add_argument("--worker", type=int, default=0, help="number of this process, from 0")
     parser.add_argument("--workers", type=int, default=1, help="processes that share the job, started by you")
     job = Job(**vars(parser.parse_args(argv)))
     skipped = encode(job)

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqtok.gpt.model import GPT
-from vqtok.gpt.sampling import Sampling, generate
-
 from lvm.layout import Layout
+from vqtok.gpt.cache import KVCache
+from vqtok.gpt.model import GPT
+from vqtok.gpt.sampling import Sampling, draw, generate
 
 
 def answers(
@@ -38,10 +38,35 @@ def answers(
 
 @torch.inference_mode()
 def answer_nats(gpt: GPT, layout: Layout, images: Tensor) -> Tensor:
-    """(b, tokens) nats of every token of the last image of each sentence (b, i, tokens), given all before it."""
+    """(b, tokens) nats of every token of the last image of sentences (b, i, tokens), given all before."""
     ids = layout.prompt(images)
     last = torch.zeros_like(ids[:, :-1], dtype=torch.bool)
     last[:, -layout.tokens :] = True
     logits = gpt(ids[:, :-1], where=last)
     nats = F.cross_entropy(logits, images[:, -1].flatten(), reduction="none")
     return nats.view(len(images), layout.tokens)
+
+
+@torch.inference_mode()
+def nats_and_answers(gpt: GPT, layout: Layout, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What `answer_nats` and greedy `answers` give, reading each prompt once for both.
+
+    Args:
+        gpt: In evaluation mode.
+        layout: Its ids.
+        images: (b, i, tokens) codes of pairs, a query, and the true answer, hidden from the greedy one.
+
+    Returns:
+        Nats (b, tokens) of the true answer, and ids (b, tokens) of the greedy one.
+    """
+    prompt, truth = layout.prompt(images[:, :-1]), images[:, -1]
+    cache = KVCache(gpt.config, len(images), length=prompt.shape[1] + layout.tokens - 1)
+    first = gpt.features(prompt, cache)[:, -1:]
+    features = torch.cat([first, gpt.features(truth[:, :-1].contiguous(), cache)], dim=1)  # (b, tokens, d)
+    nats = F.cross_entropy(gpt.head(features).float().transpose(1, 2), truth, reduction="none")
+    cache.rewind(prompt.shape[1])
+    drawn, allowed = torch.empty_like(truth), layout.drawable.to(truth.device)
+    for place in range(layout.tokens):
+        last = gpt.features(drawn[:, place - 1 : place], cache) if place else first
+        drawn[:, place] = draw(gpt.head(last[:, 0]), Sampling(temperature=0.0), allowed=allowed)
+    return nats, drawn

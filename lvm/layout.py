@@ -2,8 +2,9 @@
 
     BOS  x1 y1  x2 y2  ...  xk yk  EOS
 
-Every image is whole, `tokens` codes row by row. Special ids lie above the codes, so none of them is ever a code, and
-the end of a sentence cannot stop an image half-way. Bai et al. 2023 (LVM), section 3.2, with the ids declared.
+Every image is whole, `tokens` codes row by row. Special ids lie above the codes, so none of them is ever a
+code, and the end of a sentence cannot stop an image half-way. Bai et al. 2023 (LVM), section 3.2, with the
+ids declared.
 
 Letters: b sentences, t tokens, k pairs, i images.
 """
@@ -59,12 +60,12 @@ class Layout:
         return torch.cat([begin, images.flatten(), end])
 
     def prompt(self, images: Tensor) -> Tensor:
-        """(b, i tokens + 1) beginnings of sentences, of whole images (b, i, tokens); the next token is an image's."""
+        """(b, i tokens + 1) beginnings of sentences, of whole images (b, i, tokens); an image comes next."""
         begin = torch.full((len(images), 1), self.bos, device=images.device)
         return torch.cat([begin, rearrange(images, "b i t -> b (i t)")], dim=1)
 
     def weights(self, images: int, query: float) -> Tensor:
-        """(i tokens + 1,) what each target of a sentence of pairs counts: answers 1, queries `query`, EOS 1."""
+        """(i tokens + 1,) what targets of a sentence of pairs count: answers 1, queries `query`, EOS 1."""
         pair = torch.cat([torch.full((self.tokens,), query), torch.ones(self.tokens)])
         return torch.cat([pair.repeat(images // 2), torch.ones(1)])
 
@@ -77,10 +78,14 @@ class Layout:
         codes = sentence[sentence < self.codes]
         if len(codes) % self.tokens:
             raise ValueError(
-                f"{len(codes)} codes are no whole number of images of {self.tokens} tokens: the sentence was cut"
+                f"{len(codes)} codes are no whole number of images of {self.tokens} tokens: the sentence was "
+                "cut, draw it to its end"
             )
-        inside = sentence[1:-1] if len(sentence) and sentence[0] == self.bos else sentence
-        body = inside[inside != self.pad]
-        if len(body) and bool((body[: len(codes)] >= self.codes).any()):
-            raise ValueError("a special id stands inside an image: this is no sentence of whole images")
+        body = sentence[1:] if len(sentence) and sentence[0] == self.bos else sentence
+        if not torch.equal(body[: len(codes)], codes):
+            special = int(body[: len(codes)].max())
+            raise ValueError(
+                f"special id {special} stands among the codes: a sentence is BOS, whole images, EOS; draw "
+                "only `drawable` ids inside images"
+            )
         return rearrange(codes, "(i t) -> i t", t=self.tokens)

@@ -13,14 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lvm.generate import answers
+from lvm.layout import Layout
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.model import GPT
 from vqtok.gpt.sampling import Sampling
 from vqtok.storage.pretrained import Pretrained
 from vqtok.tokenizers.tokenizer import TokenizerConfig, VQTokenizer
-
-from lvm.generate import answers
-from lvm.layout import Layout
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "emoji64"
 
@@ -37,6 +36,15 @@ class LVMConfig:
     tokenizer: TokenizerConfig
     gpt: GPTConfig
 
+    def __post_init__(self) -> None:
+        codes = self.tokenizer.quantizer.codes
+        vocab = Layout(codes, tokens=0).vocab
+        if self.gpt.vocab != vocab:
+            raise ValueError(
+                f"gpt.vocab is {self.gpt.vocab}, but {codes} codes and the special ids make {vocab}: "
+                "set it to that"
+            )
+
 
 class LVM(nn.Module, Pretrained):
     """Prompt it with pairs of pictures and a query, and it does to the query what the pairs show."""
@@ -47,11 +55,6 @@ class LVM(nn.Module, Pretrained):
         self.tokenizer = VQTokenizer(config.tokenizer)
         self.gpt = GPT(config.gpt)
         self.layout = Layout(self.tokenizer.vocab, self.tokenizer.tokens)
-        if config.gpt.vocab != self.layout.vocab:
-            raise ValueError(
-                f"gpt.vocab is {config.gpt.vocab}, but {self.tokenizer.vocab} codes and the special ids make "
-                f"{self.layout.vocab}: set it to that"
-            )
 
     @property
     def shots(self) -> int:
@@ -84,11 +87,13 @@ class LVM(nn.Module, Pretrained):
         for number, picture in enumerate(pictures):
             if tuple(picture.shape) != (3, size, size):
                 raise ValueError(
-                    f"picture {number + 1} of the prompt is {tuple(picture.shape)}, this model sees (3, {size}, "
-                    f"{size}): read it with vqtok.data.read_picture(path, size={size})"
+                    f"picture {number + 1} of the prompt is {tuple(picture.shape)}, this model sees "
+                    f"(3, {size}, {size}): read it with vqtok.data.read_picture(path, size={size})"
                 )
         if len(pairs) > self.shots:
-            raise ValueError(f"{len(pairs)} pairs are too many, {self.shots} fit before a query: leave some out")
+            raise ValueError(
+                f"{len(pairs)} pairs are too many, {self.shots} fit before a query: leave some out"
+            )
         sampling = sampling or Sampling(temperature=0.0 if candidates == 1 else 1.0)
         device = self.gpt.embed.weight.device
         ids = self.tokenizer.encode(torch.stack(pictures).to(device)).flatten(1)
@@ -102,8 +107,9 @@ class LVM(nn.Module, Pretrained):
 def seed_embeddings(gpt: GPT, tokenizer: VQTokenizer, seed: int) -> None:
     """Start the embedding and the head from the codebook, so that codes that look alike start alike.
 
-    Each code's vector goes through one random projection, scaled to the initialization's usual 0.02; special ids
-    keep their random start. With few tokens to learn from this is worth many of them (recipes/lvm/emoji64.yaml).
+    Each code's vector goes through one random projection, scaled to the initialization's usual 0.02; special
+    ids keep their random start. With few tokens to learn from this is worth many of them
+    (recipes/lvm/emoji64.yaml).
     """
     book = F.normalize(tokenizer.quantize.codebook(), dim=1)
     projection = torch.randn(book.shape[1], gpt.config.width, generator=torch.Generator().manual_seed(seed))

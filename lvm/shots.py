@@ -1,4 +1,4 @@
-"""What examples are worth: nats of answers by the number of pairs before them, and a sheet of answers to look at.
+"""What examples are worth: nats of answers by the number of pairs before them, and a sheet to look at.
 
 Letters: b sentences, k pairs, i = 2 k images, t tokens of an image, v vocabulary; j codes in a row.
 """
@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from lvm.generate import answers
+from lvm.layout import Layout
 from vqtok.gpt.model import GPT
 from vqtok.gpt.sampling import Sampling
 from vqtok.tokenizers.tokenizer import VQTokenizer
-
-from lvm.generate import answers
-from lvm.layout import Layout
 
 
 @torch.inference_mode()
@@ -38,16 +37,17 @@ def nats_by_shots(gpt: GPT, layout: Layout, sentences: Tensor, batch: int = 16) 
 
 
 def validation_losses(gpt: GPT, layout: Layout, kept: dict[str, Tensor]) -> dict[str, float]:
-    """Nats per token of held-out answers: over all tasks, by shots, of the first row, and by task at most shots.
+    """Nats per token of held-out answers: over all tasks, by shots, of the first row, and by task.
 
     Args:
         gpt: In evaluation mode.
         layout: Its ids.
-        kept: Task -> (b, 2 k, t) codes.
+        kept: Task -> (b, 2 k, t) codes; by task it is the k-th answer that counts.
     """
     by_task = {name: nats_by_shots(gpt, layout, sentences) for name, sentences in kept.items()}
     row = math.isqrt(layout.tokens)
-    every = torch.stack([nats.mean((0, 2)) for nats in by_task.values()]).mean(0)  # (k,) each task counts alike
+    # (k,), each task counting alike
+    every = torch.stack([nats.mean((0, 2)) for nats in by_task.values()]).mean(0)
     first = torch.stack([nats[..., :row].mean((0, 2)) for nats in by_task.values()]).mean(0)
     shots = {f"validation/{name}/{k}_shots": float(nats[k])
              for name, nats in (("answer", every), ("first_row", first)) for k in range(len(nats))}
@@ -56,12 +56,13 @@ def validation_losses(gpt: GPT, layout: Layout, kept: dict[str, Tensor]) -> dict
 
 
 def answer_sheet(gpt: GPT, tokenizer: VQTokenizer, layout: Layout, kept: dict[str, Tensor]) -> Tensor:
-    """(3, H, W): a line for every task: the pairs of one held-out sentence, its query, the model's answer, the truth.
+    """(3, H, W), a line for every task: pairs of one held-out sentence, its query, the answer, the truth.
 
     All as the tokenizer decodes them, so that only the transformer's part in an error is seen.
     """
     sentences = torch.stack([sentences[0] for sentences in kept.values()])  # (b, i, t)
-    found = answers(gpt, layout, sentences[:, :-1].to(gpt.embed.weight.device), Sampling(temperature=0.0)).cpu()
+    prompts = sentences[:, :-1].to(gpt.embed.weight.device)
+    found = answers(gpt, layout, prompts, Sampling(temperature=0.0)).cpu()
     lines = torch.cat([sentences[:, :-1], found[:, None], sentences[:, -1:]], dim=1)
     grids = rearrange(lines, "b i (r j) -> (b i) r j", j=math.isqrt(layout.tokens))
     device = next(tokenizer.parameters()).device

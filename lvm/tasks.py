@@ -1,8 +1,8 @@
 """The task library: what the second picture of a pair is to the first.
 
-A task is one function of a source and a generator that gives a pair (x, y). A source is whatever can show itself in
-a style: a scene of emoji has them all, a plain picture only one. To add a task, write the function, or use `restyle`
-and `change` below, and add one line to `TASKS`.
+A task is one function of a source and a generator that gives a pair (x, y). A source is whatever can show
+itself in a style: a scene of emoji has them all, a plain picture only one. To add a task, write the function,
+or use `restyle` and `change` below, and add one line to `TASKS`.
 
 Letters: c h w image.
 """
@@ -58,8 +58,11 @@ class Task:
 
 def restyle(before: str, after: str, **options: object) -> Task:
     """From one style of a drawing to another."""
-    return Task(f"{before} to {after}", drawn=True, make=lambda source, rng: (source.image(before), source.image(after)),
-                **({"kind": "style"} | options))
+
+    def make(source: Source, rng: np.random.Generator) -> Pair:  # noqa: ARG001 - nothing is random here
+        return source.image(before), source.image(after)
+
+    return Task(f"{before} to {after}", make=make, drawn=True, **({"kind": "style"} | options))
 
 
 def change(name: str, kind: str, view: Callable[[Tensor], Tensor], **options: object) -> Task:
@@ -113,7 +116,7 @@ TASKS: tuple[Task, ...] = (
 
 
 def tasks(held_out: bool | None = None, drawn: bool | None = None) -> list[Task]:
-    """The library's tasks that are, or are not, held out, and that do or do not need drawings; None for either."""
+    """The tasks that are, or are not, held out, and that do or do not need drawings; None for either."""
     return [task for task in TASKS
             if held_out in (None, task.held_out) and (drawn is None or drawn == task.drawn)]
 
@@ -132,7 +135,8 @@ def task(name: str) -> Task:
 
 def pair(made_by: Task, source: Source, seed: int, index: int) -> Tensor:
     """(2, 3, h, w): the pair of `source` that (seed, index) names, the same every time."""
-    name = int.from_bytes(made_by.name.encode()[-6:], "big")  # two tasks of one scene draw different noise
+    # Tasks draw different numbers, but the two of holes the same.
+    name = int.from_bytes(made_by.name.encode()[-6:], "big")
     return torch.stack(made_by.make(source, np.random.default_rng((seed, index, name))))
 
 

@@ -13,6 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
+from lvm.encode import fingerprint
+from lvm.layout import Layout
+from lvm.model import LVM, LVMConfig, seed_embeddings
+from lvm.shots import answer_sheet, validation_losses
+from lvm.tasks import TASKS
 from vqtok.data.shards import Shards
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.loss import next_token_loss
@@ -24,12 +29,6 @@ from vqtok.training.optim import OptimConfig, adamw
 from vqtok.training.run import Run, RunConfig
 from vqtok.training.schedule import LRConfig, cosine
 
-from lvm.encode import fingerprint
-from lvm.layout import Layout
-from lvm.model import LVM, LVMConfig, seed_embeddings
-from lvm.shots import answer_sheet, validation_losses
-from lvm.tasks import TASKS
-
 Rows = Shards | Subset  # of (2 tokens,) int64, one pair each
 
 
@@ -40,12 +39,13 @@ class SentencesConfig:
     Args:
         shards: Folder that `vqtok encode` filled.
         tokenizer: Folder or hub id of the tokenizer that made them.
-        validation: Shards of held-out pictures; None keeps the last `held_out` pairs of every task of `shards`.
+        validation: Shards of held-out pictures; None keeps the last `held_out` pairs of every task of
+            `shards`.
         held_out: Pairs of every task kept for validation where there is no folder of them.
         pairs: Pairs in a sentence.
         batch: Sentences a step, over all processes.
-        query_weight: What tokens of queries count in the loss, where tokens of answers count 1. An unconditional
-            picture is far harder to predict than an answer, and crowds it out of a small model.
+        query_weight: What tokens of queries count in the loss, where tokens of answers count 1. An
+            unconditional picture is far harder to predict than an answer, and crowds it out of a small model.
         workers: Processes that read ahead.
     """
 
@@ -97,7 +97,9 @@ class Sentences:
         self.shares /= self.shares.sum()
         for name, rows in shards.items():
             if len(rows) < pairs:
-                raise ValueError(f"task {name!r} has {len(rows)} pairs, a sentence needs {pairs}: encode more")
+                raise ValueError(
+                    f"task {name!r} has {len(rows)} pairs to train on, a sentence needs {pairs}: encode more"
+                )
 
     def __getitem__(self, index: int) -> Tensor:
         """(t,) int64."""
@@ -108,10 +110,11 @@ class Sentences:
 
 
 def train(config: TrainConfig) -> None:
-    """Train a transformer; `config.run.folder` receives checkpoints, pictures, metrics and `model/`, the LVM."""
+    """Train a transformer; `config.run.folder` receives checkpoints, pictures, metrics and `model/`."""
     run = Run(config.run)
     tokenizer = load_tokenizer(config.data.tokenizer)
     layout = Layout(tokenizer.vocab, tokenizer.tokens)
+    LVMConfig(tokenizer=tokenizer.config, gpt=config.gpt)  # refuses a wrong vocabulary before all is trained
     shards, kept = sources(config.data, tokenizer)
     gpt = GPT(config.gpt)
     seed_embeddings(gpt, tokenizer, config.run.seed)
@@ -141,26 +144,37 @@ def sources(config: SentencesConfig, tokenizer: VQTokenizer) -> tuple[dict[str, 
     """Training pairs by task, and validation sentences by task: ids (b, 2 pairs, tokens).
 
     Raises:
-        ValueError: if the shards were made by another tokenizer.
+        ValueError: if shards were made by another tokenizer, or nothing is left for validation.
     """
-    shards = Shards(config.shards)
     mark = fingerprint(tokenizer)
-    if shards.tokenizer != mark:
-        raise ValueError(
-            f"{config.shards} was encoded by tokenizer {str(shards.tokenizer)[:12]}, {config.tokenizer} is "
-            f"{mark[:12]}: encode again with this one, or name that one"
-        )
-    by_task = shards.by("task")
+    by_task = _by_task(config.shards, config.tokenizer, mark)
     if config.validation is None:
         train = {name: Subset(rows, range(len(rows) - config.held_out)) for name, rows in by_task.items()}
-        kept = {name: Subset(rows, range(len(rows) - config.held_out, len(rows))) for name, rows in by_task.items()}
+        kept = {name: Subset(rows, range(max(0, len(rows) - config.held_out), len(rows)))
+                for name, rows in by_task.items()}
     else:
-        train, kept = by_task, Shards(config.validation).by("task")
+        train, kept = by_task, _by_task(config.validation, config.tokenizer, mark)
         kept = {name: Subset(rows, range(min(config.held_out, len(rows)))) for name, rows in kept.items()}
     shape = (-1, 2 * config.pairs, tokenizer.tokens)
     whole = {name: len(rows) // config.pairs * config.pairs for name, rows in kept.items()}
+    if not any(whole.values()):
+        raise ValueError(
+            f"{config.held_out} held-out pairs a task make no sentence of {config.pairs}: raise "
+            "data.held_out, or encode more validation pairs"
+        )
     return train, {name: torch.stack([rows[i] for i in range(whole[name])]).view(shape)
                    for name, rows in kept.items() if whole[name]}
+
+
+def _by_task(folder: Path, tokenizer: str, mark: str) -> dict[str, Shards]:
+    """Shards by task, all made by the tokenizer of that mark."""
+    shards = Shards(folder)
+    if shards.tokenizer != mark:
+        raise ValueError(
+            f"{folder} was encoded by tokenizer {str(shards.tokenizer)[:12]}, {tokenizer} is {mark[:12]}: "
+            "encode again with this one, or name that one"
+        )
+    return shards.by("task")
 
 
 def save(gpt: GPT, tokenizer: VQTokenizer, folder: Path) -> None:

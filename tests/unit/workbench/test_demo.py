@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from lvm.evaluate import Report, TaskReport
+from lvm.tasks import TASKS
 from workbench.demo import contact_sheet, lvm_charts, points, scores_table, tokenizer_charts
 
 
@@ -18,7 +19,7 @@ def report() -> Report:
         scores = {"answer": marks, "round trip": {"psnr": 25.0}, "copy query": {"psnr": 15.0}}
         nats = {"first_row": {"0": 3.0, "1": 2.0, "2": 1.0}}
         return TaskReport(
-            kind=kind, held_out=held_out, clear=4, nats=nats, gains={}, judge=1.0, scores=scores
+            kind=kind, held_out=held_out, rivals={}, nats=nats, gains={}, judge=1.0, scores=scores
         )
 
     tasks = {"invert": task("color", False), "find": task("mask", True, iou=0.875)}
@@ -66,8 +67,8 @@ def test_curves_take_what_was_logged() -> None:
 def test_charts_of_a_run() -> None:
     """Losses and figures under the names that the trainers log give four charts."""
     tokenizer = [{"step": 1, "loss": 1.0, "psnr/shaded": 20.0, "psnr/flat": 19.0, "psnr/line": 18.0}]
-    shots = {f"validation/first_row/{count}_shots": 3.0 - count for count in range(4)}
-    lvm = [{"step": 1, "loss": 2.0, "validation/loss": 2.5, **shots}]
+    tasks = {f"validation/task/{task.name}": 2.5 for task in TASKS}
+    lvm = [{"step": 1, "loss": 2.0, "validation/loss": 2.5, **tasks}]
     drawn = [*tokenizer_charts(tokenizer), *lvm_charts(lvm)]
     assert [chart.count("<polyline") for chart in drawn] == [1, 3, 2, 4]
 

@@ -1,0 +1,57 @@
+"""Which id means what in a sentence of pictures."""
+
+import pytest
+import torch
+
+from lvm.layout import Layout
+
+
+def test_special_ids_are_above_all_codes(layout: Layout):
+    """Codes keep the tokenizer's ids; BOS, EOS and PAD are three other ids, and none may be drawn."""
+    specials = {layout.bos, layout.eos, layout.pad}
+    assert specials == {32, 33, 34} and layout.vocab == 35
+    assert layout.drawable.nonzero().flatten().tolist() == list(range(32))
+
+
+def test_a_sentence_begins_ends_and_has_its_length(layout: Layout):
+    """BOS, every image whole, EOS; `length` counts all of them."""
+    images = torch.randint(32, (4, 16))
+    sentence = layout.sentence(images)
+    assert sentence[0] == layout.bos and sentence[-1] == layout.eos
+    assert len(sentence) == layout.length(4) == 66
+    assert torch.equal(sentence[1:-1], images.flatten())
+
+
+def test_a_prompt_is_a_sentence_before_its_answer(layout: Layout):
+    """What a model is asked to go on with is exactly what it was trained to go on with."""
+    images = torch.randint(32, (2, 4, 16))
+    for prompt, whole in zip(layout.prompt(images[:, :3]), images, strict=True):
+        assert torch.equal(prompt, layout.sentence(whole)[: 1 + 3 * 16])
+
+
+def test_weights_stand_on_answers(layout: Layout):
+    """One weight a target: queries count `query`, answers 1, and so does EOS, so that the end is learned."""
+    weights = layout.weights(4, query=0.25)
+    assert len(weights) == layout.length(4) - 1
+    assert weights.tolist() == ([0.25] * 16 + [1.0] * 16) * 2 + [1.0]
+
+
+@pytest.mark.parametrize(("cut", "message"), [(1, "16 codes"), (5, "codes are no whole number")])
+def test_a_cut_sentence_is_refused_or_whole(layout: Layout, cut: int, message: str):
+    """Without EOS a sentence still parses; with an image cut it does not, and the message says so."""
+    sentence = layout.sentence(torch.randint(32, (2, 16)))[:-cut]
+    if cut == 1:
+        assert layout.images(sentence).shape == (2, 16)
+    else:
+        with pytest.raises(ValueError, match=message):
+            layout.images(sentence)
+
+
+@pytest.mark.parametrize("special", ["bos", "eos", "pad"])
+@pytest.mark.parametrize("place", [5, 17, 20])
+def test_a_special_id_among_codes_is_refused(layout: Layout, special: str, place: int):
+    """Wherever it stands before the last code, and though the codes left over make whole images."""
+    sentence = layout.sentence(torch.randint(32, (2, 16)))
+    broken = torch.cat([sentence[:place], torch.tensor([getattr(layout, special)]), sentence[place:]])
+    with pytest.raises(ValueError, match=f"special id {getattr(layout, special)} stands among the codes"):
+        layout.images(broken)

@@ -1,0 +1,103 @@
+"""LVM: prompts that fit, prompts that are refused, and folders it comes back from."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lvm.model import LVM, LVMConfig, seed_embeddings
+from vqtok.gpt.config import GPTConfig
+from vqtok.gpt.model import GPT
+from vqtok.gpt.sampling import Sampling
+
+
+def pictures(count: int, size: int = 64) -> list[torch.Tensor]:
+    """Random pictures."""
+    return [*torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(2))]
+
+
+def prompt_of(pairs: int) -> dict:
+    """Arguments of `LVM.prompt`."""
+    images = pictures(2 * pairs + 1)
+    return {"pairs": [*zip(images[:-1:2], images[1::2], strict=True)], "query": images[-1]}
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 3])
+def test_an_answer_is_a_picture(model: LVM, pairs: int):
+    """Of the model's size, in [0, 1], the same every time, with any number of pairs that fits."""
+    prompt = prompt_of(pairs)
+    answer = model.prompt(**prompt)
+    assert answer.shape == (1, 3, 64, 64) and 0 <= float(answer.min()) <= float(answer.max()) <= 1
+    assert torch.equal(answer, model.prompt(**prompt))
+
+
+def test_candidates_are_drawn_by_the_seed(model: LVM):
+    """Several differ from each other, come again with their seed, and differ with another."""
+    prompt = prompt_of(1)
+    first, again, other = (model.prompt(**prompt, candidates=3, seed=seed) for seed in (0, 0, 1))
+    assert first.shape == (3, 3, 64, 64)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not torch.equal(first[0], first[1])
+
+
+def test_prompting_touches_no_global_randomness(model: LVM):
+    """The caller's random numbers go on as if nothing had been drawn."""
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    model.prompt(**prompt_of(1), sampling=Sampling(temperature=1.0), seed=3)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_too_many_pairs_are_refused(model: LVM):
+    """The message has how many were given and how many fit."""
+    assert model.shots == 3
+    with pytest.raises(ValueError, match="4 pairs are too many, 3 fit before a query: leave some out"):
+        model.prompt(**prompt_of(4))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_picture_of_another_size_is_refused(model: LVM, place: int):
+    """Whichever it is, the message says which one, its shape, what is expected and how to read it so."""
+    images = pictures(3)
+    images[place] = pictures(1, size=32)[0]
+    told = rf"picture {place + 1} of the prompt is \(3, 32, 32\), this model sees \(3, 64, 64\): read it with"
+    with pytest.raises(ValueError, match=told):
+        model.prompt([(images[0], images[1])], images[2])
+
+
+def test_a_picture_outside_the_range_is_refused(model: LVM):
+    """Pixels from 0 to 255 are told to be divided."""
+    with pytest.raises(ValueError, match="divide by 255"):
+        model.prompt([], pictures(1)[0] * 255)
+
+
+def test_a_wrong_vocabulary_is_refused(model: LVM):
+    """The special ids must have room, and the message has the number that is right."""
+    gpt = GPTConfig(vocab=32, length=130, width=16, depth=1, heads=2)
+    with pytest.raises(ValueError, match=r"gpt\.vocab is 32, but 32 codes and the special ids make 35"):
+        LVM(LVMConfig(tokenizer=model.config.tokenizer, gpt=gpt))
+
+
+def test_a_folder_gives_the_same_model_back(model: LVM, tmp_path: Path):
+    """The same configuration, weights and answers; in bfloat16 half the size."""
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "half", dtype=torch.bfloat16)
+    found = LVM.from_pretrained(tmp_path / "whole")
+    assert found.config == model.config
+    assert torch.equal(found.prompt(**prompt_of(1)), model.prompt(**prompt_of(1)))
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.7 * sizes[0]
+    assert LVM.from_pretrained(tmp_path / "half").gpt.embed.weight.dtype == torch.float32
+
+
+def test_codes_that_look_alike_start_alike(model: LVM):
+    """Embeddings of close codes are closer than those of opposite ones; special ids are left as they were."""
+    gpt = GPT(model.config.gpt)
+    before = gpt.embed.weight.detach().clone()
+    seed_embeddings(gpt, model.tokenizer, seed=0)
+    book = torch.nn.functional.normalize(model.tokenizer.quantize.codebook(), dim=1)
+    moved = (gpt.embed.weight - before).detach()[:32]
+    alike, alike_rows = torch.pdist(book), torch.pdist(moved)
+    assert torch.corrcoef(torch.stack([alike, alike_rows]))[0, 1] > 0.8
+    assert torch.equal(gpt.embed.weight[32:], before[32:])

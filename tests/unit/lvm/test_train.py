@@ -1,0 +1,123 @@
+"""Training of an LVM: sentences of one task, shards of its own tokenizer, and a folder that answers."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lvm.encode import Job, encode
+from lvm.layout import Layout
+from lvm.model import LVM
+from lvm.tasks import TASKS
+from lvm.train import Sentences, SentencesConfig, TrainConfig, sources, train
+from vqtok.data.shards import Shards
+from vqtok.tokenizers.tokenizer import VQTokenizer
+from vqtok.training.optim import OptimConfig
+from vqtok.training.run import RunConfig
+from vqtok.training.schedule import LRConfig
+
+
+@pytest.fixture
+def data(shards: Path, tokenizer_folder: Path) -> SentencesConfig:
+    """Seven pairs a task to train on, three held out; sentences of three pairs."""
+    return SentencesConfig(shards=shards, tokenizer=str(tokenizer_folder), held_out=3, pairs=3, batch=4)
+
+
+@pytest.fixture
+def config(data: SentencesConfig, model: LVM, tmp_path: Path) -> TrainConfig:
+    """Six steps."""
+    return TrainConfig(
+        run=RunConfig(folder=tmp_path / "run", log_steps=2, trackers=()), data=data, gpt=model.config.gpt,
+        optim=OptimConfig(), lr=LRConfig(peak=1e-2, warmup_steps=1, steps=6), eval_steps=6, save_steps=2,
+    )
+
+
+def test_sentences_are_a_function_of_seed_and_index(shards: Path, layout: Layout):
+    """Read in any order, from shards opened anew; another seed is another order."""
+    first, again, other = (Sentences(Shards(shards).by("task"), layout, 3, seed) for seed in (0, 0, 1))
+    expected = [first[index] for index in range(8)]
+    assert all(torch.equal(again[index], expected[index]) for index in reversed(range(8)))
+    assert not all(torch.equal(other[index], expected[index]) for index in range(8))
+
+
+def test_a_sentence_is_of_one_task(shards: Path, layout: Layout):
+    """Its pairs are rows of one task's shards, each at most once."""
+    by_task = Shards(shards).by("task")
+    rows = {name: {tuple(row.tolist()) for row in held} for name, held in by_task.items()}
+    source = Sentences(by_task, layout, 3, seed=0)
+    for index in range(20):
+        pairs = [tuple(pair.tolist()) for pair in layout.images(source[index]).view(3, 32)]
+        assert any(set(pairs) <= held for held in rows.values()) and len(set(pairs)) == 3
+
+
+def test_tasks_come_by_their_weights(layout: Layout):
+    """A task of weight 1.5 comes three times as often as one of 0.5, and a task unknown here counts 1."""
+    weights = {task.name: task.weight for task in TASKS}
+    names = ["shaded to flat", "noisy to mask", "somebody's own"]
+    shards = {name: torch.full((3, 32), number) for number, name in enumerate(names)}
+    source = Sentences(shards, layout, 3, seed=0)
+    counts = torch.bincount(torch.stack([source[index][1] for index in range(1500)]), minlength=3) / 1500
+    wanted = torch.tensor([weights[names[0]], weights[names[1]], 1.0])
+    # Three standard errors of a share of a half among 1,500.
+    torch.testing.assert_close(counts, wanted / wanted.sum(), atol=0.04, rtol=0)
+
+
+def test_too_few_pairs_are_refused(layout: Layout):
+    """With the task, what it has and what a sentence needs."""
+    with pytest.raises(ValueError, match="task 'mirror' has 2 pairs to train on, a sentence needs 3"):
+        Sentences({"mirror": torch.zeros(2, 32, dtype=torch.int64)}, layout, 3, seed=0)
+
+
+def test_held_out_pairs_are_the_last_and_never_trained_on(
+    data: SentencesConfig, tiny_tokenizer: Callable[..., VQTokenizer]
+):
+    """Of ten pairs the first seven are trained on, the last three make the validation sentence."""
+    train_rows, kept = sources(data, tiny_tokenizer())
+    for name, rows in Shards(data.shards).by("task").items():
+        assert len(train_rows[name]) == 7 and torch.equal(train_rows[name][6], rows[6])
+        assert torch.equal(kept[name], torch.stack([rows[i] for i in (7, 8, 9)]).view(1, 6, 16))
+
+
+def test_shards_of_another_tokenizer_are_refused(
+    data: SentencesConfig, tiny_tokenizer: Callable[..., VQTokenizer], tmp_path: Path
+):
+    """For training and for validation alike, with the folder, both marks and the way out."""
+    other = tiny_tokenizer(seed=1)
+    told = r"shards was encoded by tokenizer \w{12}, .*: encode again with this one"
+    with pytest.raises(ValueError, match=told):
+        sources(data, other)
+    other.save_pretrained(tmp_path / "other")
+    encode(Job(tokenizer=str(tmp_path / "other"), out=tmp_path / "validation", pairs=3, split="validation"))
+    with pytest.raises(ValueError, match=r"validation was encoded by tokenizer"):
+        sources(replace(data, validation=tmp_path / "validation"), tiny_tokenizer())
+
+
+def test_no_validation_is_refused(data: SentencesConfig, tiny_tokenizer: Callable[..., VQTokenizer]):
+    """Fewer held-out pairs than a sentence has cannot be measured on."""
+    told = "2 held-out pairs a task make no sentence of 3: raise data.held_out"
+    with pytest.raises(ValueError, match=told):
+        sources(replace(data, held_out=2), tiny_tokenizer())
+
+
+def test_a_short_training_ends_in_a_model_that_answers(config: TrainConfig):
+    """The loss falls, held-out losses and a sheet are kept, and `model/` is an LVM that answers."""
+    train(config)
+    folder = config.run.folder
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert len(losses) == 3 and losses[-1] < losses[0]
+    assert "validation/first_row/2_shots" in rows[-1] or "validation/first_row/2_shots" in rows[-2]
+    assert [*(folder / "pictures").glob("answers-*.png")]
+    model = LVM.from_pretrained(folder / "model")
+    picture = torch.rand(3, 64, 64)
+    assert model.prompt([(picture, picture)], picture).shape == (1, 3, 64, 64)
+
+
+def test_a_wrong_vocabulary_is_refused_before_training(config: TrainConfig):
+    """Not after the hours that it takes."""
+    with pytest.raises(ValueError, match=r"gpt\.vocab is 99"):
+        train(replace(config, gpt=replace(config.gpt, vocab=99)))
+    assert not (config.run.folder / "checkpoints").exists()

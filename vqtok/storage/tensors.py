@@ -31,10 +31,18 @@ def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], dtype: torch.
         seen.add(address)
     try:
         save_file(plain, path, metadata={"format": "pt"})
+        _share(path)
     except SafetensorError as error:
         told = re.search(r"os error (\d+)", str(error))
         code = int(told[1]) if told else errno.EIO
         raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def _share(path: Path | str) -> None:
+    """Give a file the permissions of any other: safetensors writes it for its owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)  # the only way to read it
+    os.chmod(path, 0o666 & ~mask)
 
 
 def read_tensors(path: Path | str) -> dict[str, Tensor]:

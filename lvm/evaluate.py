@@ -3,7 +3,7 @@
 Kind and content are scored apart, and every score stands between its ceiling (the tokenizer's round trip of
 the right answer) and its floors (a copy of the query, a copy of the last answer shown).
 
-    vqtok evaluate lvm --out evaluation
+    vqtok evaluate lvm --model runs/lvm-emoji64/model --out runs/evaluation-lvm
 
 Letters: q questions, t tokens of an image, c h w image; r rows of a sheet.
 """
@@ -278,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--shots", type=int, nargs="+", default=(0, 1, 3), help="pairs shown, for the losses [0 1 3]")
     add("--answer-shots", type=int, default=3, help="pairs shown, for generated answers [%(default)s]")
     add("--seed", type=int, default=0, help="of the questions [%(default)s]")
-    add("--out", type=Path, default=Path("evaluation"), help="folder for the files [%(default)s]")
+    add("--out", type=Path, default=Path("runs/evaluation-lvm"), help="folder for the files [%(default)s]")
     arguments = parser.parse_args(argv)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     report = evaluate(

@@ -162,8 +162,17 @@ def sources(config: SentencesConfig, tokenizer: VQTokenizer) -> tuple[dict[str, 
             f"{config.held_out} held-out pairs a task make no sentence of {config.pairs}: raise "
             "data.held_out, or encode more validation pairs"
         )
-    return train, {name: torch.stack([rows[i] for i in range(whole[name])]).view(shape)
-                   for name, rows in kept.items() if whole[name]}
+    held_out = {name: torch.stack([rows[i] for i in range(whole[name])]).view(shape)
+                for name, rows in kept.items() if whole[name]}
+    return train, {name: _at_every_place(sentences, config.pairs) for name, sentences in held_out.items()}
+
+
+def _at_every_place(sentences: Tensor, pairs: int) -> Tensor:
+    """Each sentence (b, 2 pairs, tokens) in all rotations of its pairs, (b pairs, 2 pairs, tokens).
+
+    Then the answers after one shot are those after none, in other places: shot counts differ by nothing else.
+    """
+    return torch.cat([sentences.roll(2 * place, dims=1) for place in range(pairs)])
 
 
 def _by_task(folder: Path, tokenizer: str, mark: str) -> dict[str, Shards]:

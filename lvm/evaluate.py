@@ -261,7 +261,8 @@ def _table_of_scores(rows: dict[str, dict], report: Report) -> Table:
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table("task", title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("task", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table

@@ -42,7 +42,7 @@ class Settings:
     names: int = 16
     tokenizer: Path = ROOT / "recipes" / "tokenizer" / "emoji64-cpu.yaml"
     lvm: Path = ROOT / "recipes" / "lvm" / "emoji64-cpu.yaml"
-    pairs: int = 800
+    pairs: int = 1600
     kept: int = 32
     tokenizer_flags: tuple[str, ...] = ()
     lvm_flags: tuple[str, ...] = ()

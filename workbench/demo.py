@@ -93,8 +93,8 @@ def trained(runs: Runs, settings: Settings) -> list[str]:
         ),
         charts(*lvm_charts(lvm)),
         paragraph(
-            "A few minutes teach it the kind of some answers, and little content. A blank answer is the likeliest "
-            "token again and again, where it knows no better."
+            "A few minutes teach it the kind of some answers, and little content. A blank answer is the "
+            "likeliest token again and again, where it knows no better."
         ),
         *results(report),
         facts(f"The runs lie in `{runs.lvm.parent}`.{''.join(took)}"),

@@ -39,7 +39,7 @@ class Settings:
 
     model: Path | str = DEFAULT_WEIGHTS
     judge: Path | str = DEFAULT_KIND
-    names: int = 16
+    names: int = 12
     tokenizer: Path = ROOT / "recipes" / "tokenizer" / "emoji64-cpu.yaml"
     lvm: Path = ROOT / "recipes" / "lvm" / "emoji64-cpu.yaml"
     pairs: int = 1600

@@ -90,7 +90,7 @@ def trained(runs: Runs, settings: Settings) -> list[str]:
         charts(*tokenizer_charts(tokenizer)),
         paragraph(
             f"Then a transformer on its tokens, by `{_short(settings.lvm)}`. Its loss on unseen emoji falls. "
-            "What pairs before the query are worth, the first columns of the table tell."
+            "What pairs before the query are worth is the distance between the lines of the second chart."
         ),
         charts(*lvm_charts(lvm)),
         paragraph(
@@ -170,12 +170,14 @@ def tokenizer_charts(rows: Sequence[dict]) -> list[str]:
 
 
 def lvm_charts(rows: Sequence[dict]) -> list[str]:
-    """Loss of a model's run, and held-out loss of some tasks."""
+    """Loss of a model's run; held-out loss of the same answers without and with pairs, and of some tasks."""
+    first = {f"{count} pairs": points(rows, f"validation/first_row/{count}_shots") for count in (0, 3)}
     tasks = {name: points(rows, f"validation/task/{name}") for name in CHARTED}
     both = {"training": points(rows, "loss"), "held out": points(rows, "validation/loss")}
     return [
         chart(both, "Transformer: loss of answers", "step", "nats per token"),
-        chart(tasks, "Held out, after three pairs", "step", "nats per token"),
+        chart(first, "Held out: first row of the same answers", "step", "nats per token"),
+        chart(tasks, "Held out: all of the answer, after three pairs", "step", "nats per token"),
     ]
 
 

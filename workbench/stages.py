@@ -103,9 +103,13 @@ def train(folder: Path, settings: Settings, console: Console) -> Runs:
 
 
 def fingerprint(settings: Settings) -> str:
-    """Short hash of the recipes and of all else that decides what is trained."""
-    rest = repr((settings.pairs, settings.kept, settings.tokenizer_flags, settings.lvm_flags)).encode()
-    return sha256(settings.tokenizer.read_bytes() + settings.lvm.read_bytes() + rest)[:8]
+    """Short hash of what decides what is trained: the recipes but for their comments, flags and amounts."""
+    lines = [
+        line for recipe in (settings.tokenizer, settings.lvm) for line in recipe.read_text().splitlines()
+    ]
+    said = [line for line in lines if not line.startswith("#")]
+    rest = (settings.pairs, settings.kept, settings.tokenizer_flags, settings.lvm_flags)
+    return sha256(repr((said, rest)).encode())[:8]
 
 
 def run_together(modules: Sequence[Sequence[str]]) -> None:

@@ -39,7 +39,7 @@ def test_demo(settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[s
     demo(tmp_path / "demo", settings=settings)
     page = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
     assert_self_contained(page)
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
     assert page.count('src="data:image/png;base64,') == 5
     assert page.count("<table>") == 2
     assert {path.name for path in tmp_path.iterdir()} == {"demo"}

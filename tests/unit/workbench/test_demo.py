@@ -65,12 +65,13 @@ def test_curves_take_what_was_logged() -> None:
 
 
 def test_charts_of_a_run() -> None:
-    """Losses and figures under the names that the trainers log give four charts."""
+    """Losses and figures under the names that the trainers log give five charts."""
     tokenizer = [{"step": 1, "loss": 1.0, "psnr/shaded": 20.0, "psnr/flat": 19.0, "psnr/line": 18.0}]
     tasks = {f"validation/task/{task.name}": 2.5 for task in TASKS}
-    lvm = [{"step": 1, "loss": 2.0, "validation/loss": 2.5, **tasks}]
+    shots = {"validation/first_row/0_shots": 3.0, "validation/first_row/3_shots": 2.0}
+    lvm = [{"step": 1, "loss": 2.0, "validation/loss": 2.5, **shots, **tasks}]
     drawn = [*tokenizer_charts(tokenizer), *lvm_charts(lvm)]
-    assert [chart.count("<polyline") for chart in drawn] == [1, 3, 2, 4]
+    assert [chart.count("<polyline") for chart in drawn] == [1, 3, 2, 2, 4]
 
 
 def test_a_sheet_is_an_image(report: Report) -> None:

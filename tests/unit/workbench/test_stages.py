@@ -57,12 +57,12 @@ def test_what_is_done_is_not_run_again(tmp_path: Path, started: list) -> None:
 
 
 def test_other_recipes_begin_anew(tmp_path: Path) -> None:
-    """The folder's name changes with a recipe's text and with the amounts, and with nothing else."""
+    """The folder's name changes with a recipe's settings and with the amounts, and with nothing else."""
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(Settings().lvm.read_text())
+    recipe.write_text("# another header\n" + Settings().lvm.read_text())
     same = fingerprint(Settings())
     assert fingerprint(Settings(lvm=recipe, names=5)) == same
-    recipe.write_text(recipe.read_text() + "\n")
+    recipe.write_text(recipe.read_text() + "save_steps: 1\n")
     assert len({same, fingerprint(Settings(lvm=recipe)), fingerprint(replace(Settings(), pairs=9))}) == 3
 
 

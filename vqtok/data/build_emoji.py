@@ -188,7 +188,7 @@ def groups(entries: list[dict]) -> dict[str, str]:
     first: dict[str, str] = {}
     for entry in base:
         parent[find(entry["name"])] = find(first.setdefault(family(entry["name"]), entry["name"]))
-    for style in ("shaded", "flat"):
+    for style in STYLES:
         small = np.stack([thumbnail(entry["pixels"][style]) for entry in base])
         norms = (small**2).sum(1)
         distance = np.sqrt(np.maximum(norms[:, None] + norms - 2 * small @ small.T, 0) / small.shape[1])

@@ -16,7 +16,7 @@ from vqtok.data.build_emoji import family, groups, jobs, join, quality, render, 
 def entry(name: str, color: int, tone: int = 0) -> dict:
     """A drawing of one color in both styles that are compared."""
     pixels = np.full((64, 64, 4), (color, color, color, 255), dtype=np.uint8)
-    return {"name": name, "tone": tone, "pixels": {"shaded": pixels, "flat": pixels}}
+    return {"name": name, "tone": tone, "pixels": dict.fromkeys(build_emoji.STYLES, pixels)}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from vqtok.tokenizers import load_tokenizer
 from vqtok.tokenizers.evaluate import round_trip
 from vqtok.tokenizers.tokenizer import VQTokenizer
 from vqtok.training.config import launch
-from vqtok.training.optim import OptimConfig, adamw
+from vqtok.training.optim import OptimConfig, optimizer_for
 from vqtok.training.run import Run, RunConfig
 from vqtok.training.schedule import LRConfig, cosine
 
@@ -186,7 +186,7 @@ def train(config: TrainConfig) -> None:
     tokenizer = load_tokenizer(config.data.tokenizer).to(run.device)
     source = Pairs(config.kind.tasks, config.run.seed)
     model = KindClassifier(config.kind)
-    model, optimizer = run.prepare(model, adamw(model, config.optim))
+    model, optimizer = run.prepare(model, optimizer_for(model, config.optim))
     average = run.ema(model, config.average)
     run.resume()
     for x, y, labels, *coded in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):

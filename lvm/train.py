@@ -25,7 +25,7 @@ from vqtok.gpt.model import GPT
 from vqtok.tokenizers import load_tokenizer
 from vqtok.tokenizers.tokenizer import VQTokenizer
 from vqtok.training.config import launch
-from vqtok.training.optim import OptimConfig, adamw
+from vqtok.training.optim import OptimConfig, optimizer_for
 from vqtok.training.run import Run, RunConfig
 from vqtok.training.schedule import LRConfig, cosine
 
@@ -118,7 +118,7 @@ def train(config: TrainConfig) -> None:
     shards, kept = sources(config.data, tokenizer)
     gpt = GPT(config.gpt)
     seed_embeddings(gpt, tokenizer, config.run.seed)
-    gpt, optimizer = run.prepare(gpt, adamw(gpt, config.optim))
+    gpt, optimizer = run.prepare(gpt, optimizer_for(gpt, config.optim, inside=gpt.blocks))
     average = run.ema(gpt, config.average)
     source = Sentences(shards, layout, config.data.pairs, config.run.seed)
     weights = layout.weights(2 * config.data.pairs, config.data.query_weight).to(run.device)  # (t - 1,)

@@ -65,14 +65,20 @@ def test_ids_survive_the_quantizer(
 
 
 @lawful
-@given(codes=st.integers(2, 64), width=st.integers(1, 8), steps=st.integers(1, 8), seed=seeds)
-def test_restarts_keep_the_codebook_whole(codes: int, width: int, steps: int, seed: int) -> None:
+@given(
+    codes=st.integers(2, 64),
+    width=st.integers(1, 8),
+    steps=st.integers(1, 8),
+    means=st.booleans(),
+    seed=seeds,
+)
+def test_restarts_keep_the_codebook_whole(codes: int, width: int, steps: int, means: bool, seed: int) -> None:
     """After any number of restarts codes and counts are finite, and no code is judged out of use."""
     torch.manual_seed(seed)
-    quantizer = VectorQuantizer(VQConfig(codes=codes, width=width))
+    quantizer = VectorQuantizer(VQConfig(codes=codes, width=width, means=means))
     for _ in range(steps):
         vectors = torch.randn(1, width, 3, 3)
-        restarted = quantizer.restart_unused(vectors, quantizer.encode(vectors))
+        restarted = quantizer.learn(vectors, quantizer.encode(vectors))
         assert 0 <= restarted <= codes
         assert quantizer.embedding.weight.isfinite().all()
         assert (quantizer.usage >= quantizer.config.restart_below).all()

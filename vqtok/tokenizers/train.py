@@ -23,7 +23,7 @@ from vqtok.tokenizers.evaluate import held_out, measure, reconstructions
 from vqtok.tokenizers.losses import FeatureDistance
 from vqtok.tokenizers.tokenizer import Reconstruction, TokenizerConfig, VQTokenizer
 from vqtok.training.config import launch
-from vqtok.training.optim import OptimConfig, adamw
+from vqtok.training.optim import OptimConfig, optimizer_for
 from vqtok.training.run import Run, RunConfig
 from vqtok.training.schedule import LRConfig, cosine
 
@@ -119,7 +119,8 @@ def train(config: TrainConfig) -> None:
     features = FeatureDistance() if config.loss.perceptual else None
     run = Run(config.run)
     tokenizer = VQTokenizer(config.tokenizer)
-    tokenizer, optimizer = run.prepare(tokenizer, adamw(tokenizer, config.optim))
+    inside = [tokenizer.encoder.down, tokenizer.encoder.mid, tokenizer.decoder.mid, tokenizer.decoder.up]
+    tokenizer, optimizer = run.prepare(tokenizer, optimizer_for(tokenizer, config.optim, inside))
     average = run.ema(tokenizer, config.average)
     if features is not None:
         features.to(run.device)
@@ -129,8 +130,9 @@ def train(config: TrainConfig) -> None:
             out = tokenizer(batch)
             loss = reconstruction_loss(out, batch, config.loss, features) + out.quantizer_loss
             stepped = run.update(loss, optimizer, lr=cosine(run.step, config.lr), clip=config.optim.clip)
-            if stepped and run.step < config.restart_steps:  # vectors of a skipped step may be no numbers
-                run.unwrap(tokenizer).quantize.restart_unused(out.vectors, out.ids)
+            if stepped:  # vectors of a skipped step may be no numbers
+                restart = run.step < config.restart_steps
+                run.unwrap(tokenizer).quantize.learn(out.vectors, out.ids, restart)
         if run.every(config.eval_steps):
             run.log(measure(average.model, kept))
             run.show("reconstructions", reconstructions(average.model, kept))

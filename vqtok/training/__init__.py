@@ -5,8 +5,18 @@ recipe and the command line into a configuration.
 """
 
 from vqtok.training.config import launch, parse
-from vqtok.training.optim import OptimConfig, adamw
+from vqtok.training.optim import OptimConfig, optimizer_for
 from vqtok.training.run import Diverged, Run, RunConfig
 from vqtok.training.schedule import LRConfig, cosine
 
-__all__ = ["Diverged", "LRConfig", "OptimConfig", "Run", "RunConfig", "adamw", "cosine", "launch", "parse"]
+__all__ = [
+    "Diverged",
+    "LRConfig",
+    "OptimConfig",
+    "Run",
+    "RunConfig",
+    "cosine",
+    "launch",
+    "optimizer_for",
+    "parse",
+]

@@ -83,6 +83,36 @@ def test_gradients_of_the_loss(beta: float):
     torch.testing.assert_close(out.loss, (1 + beta) * (z - e[ids]).square().mean())
 
 
+def test_means_learn_without_gradient():
+    """Codes that are means take none, and the loss is the commitment alone."""
+    vq, vectors = quantizer(normalize=False, means=True, beta=0.5), grids().requires_grad_()
+    out = vq(vectors)
+    z, e = rows(vectors), vq.codebook()[out.ids.flatten()]
+    torch.testing.assert_close(out.loss, 0.5 * (z - e).square().mean())
+    assert not vq.embedding.weight.requires_grad and not e.requires_grad
+    assert VectorQuantizer(VQConfig(codes=4, width=2)).embedding.weight.requires_grad
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_means_are_those_of_the_paper(normalize: bool):
+    """Appendix A.1 with its sums m and counts N kept apart; codes that nobody chose stay."""
+    vq, memory = quantizer(normalize=normalize, means=True, memory=0.8), 0.8
+    counts, sums = torch.zeros(16), torch.zeros(16, 4)
+    for seed in range(5):
+        vectors = grids(seed=seed)
+        ids = vq.encode(vectors)
+        before = vq.embedding.weight.clone()
+        assert vq.learn(vectors, ids, restart=False) == 0
+        flat = F.normalize(rows(vectors), dim=1) if normalize else rows(vectors)
+        one_hot = F.one_hot(ids.flatten(), 16).float()
+        counts = memory * counts + (1 - memory) * one_hot.sum(0)
+        sums = memory * sums + (1 - memory) * one_hot.T @ flat
+        chosen = one_hot.any(0)
+        torch.testing.assert_close(vq.embedding.weight[chosen], (sums / counts[:, None])[chosen])
+        assert torch.equal(vq.embedding.weight[~chosen], before[~chosen])
+        torch.testing.assert_close(vq.usage, counts * 16 / len(flat))
+
+
 def test_the_decoders_gradient_does_not_reach_the_codebook():
     """Codes learn from the quantizer's loss alone (the paper's stop-gradient)."""
     vq = quantizer()
@@ -110,15 +140,15 @@ def test_usage_is_state_but_no_parameter():
 
 def test_usage_counts_choices():
     """It is the running mean of choices in units of the mean, and looking up or decoding leaves it alone."""
-    vq = quantizer(codes=4, restart_below=0.0, usage_decay=0.9)
+    vq = quantizer(codes=4, restart_below=0.0, memory=0.9)
     ids = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2]).view(1, 2, 4)
     vectors = grids(1)[..., :2, :4]
     vq(vectors), vq.encode(vectors), vq.decode(ids)
     assert not vq.usage.any()
-    assert vq.restart_unused(vectors, ids) == 0
+    assert vq.learn(vectors, ids) == 0
     once = torch.tensor([3.0, 2.0, 3.0, 0.0]) / 2
     torch.testing.assert_close(vq.usage, 0.1 * once)
-    vq.restart_unused(vectors, ids)
+    vq.learn(vectors, ids)
     torch.testing.assert_close(vq.usage, 0.19 * once)
 
 
@@ -136,7 +166,7 @@ def test_restart_revives(normalize: bool):
     assert dead[32:].all()
     vq.usage.copy_(~dead)  # the others have been in use for long
     before = vq.embedding.weight.detach().clone()
-    assert vq.restart_unused(vectors, ids) == int(dead.sum())
+    assert vq.learn(vectors, ids) == int(dead.sum())
     after = vq.embedding.weight.detach()
     assert torch.equal(after[~dead], before[~dead])
     assert (torch.cdist(after[dead], rows(vectors)).amin(1) < 1e-3).all()  # each is one of them
@@ -148,9 +178,9 @@ def test_restart_revives(normalize: bool):
 
 def test_restarted_codes_get_time():
     """A code that nobody chooses after its restart stays for about one memory before it moves again."""
-    vq = quantizer(codes=4, usage_decay=0.9, restart_below=0.03)
+    vq = quantizer(codes=4, memory=0.9, restart_below=0.03)
     vectors, ids = grids(1), torch.zeros(1, 5, 7, dtype=torch.int64)
-    restarted = [vq.restart_unused(vectors, ids) for _ in range(40)]
+    restarted = [vq.learn(vectors, ids) for _ in range(40)]
     assert restarted[0] == 3
     waits = [step for step, count in enumerate(restarted) if count]
     assert waits[1] == 34  # 0.9^34 < 0.03
@@ -174,7 +204,14 @@ def test_ranks_restart_alike(tmp_path: Path):
     assert [process.returncode for process in both] == [0, 0], "\n".join(told)
     first, second = map(load_file, places)
     assert int(first.pop("world")) == int(second.pop("world")) == 2
-    assert not torch.equal(first.pop("vectors"), second["vectors"])
+    assert not torch.equal(first["vectors-1"], second["vectors-1"])
+    # Codes in use are the means of what both ranks gave them.
+    rank_vectors = [F.normalize(rows(found["vectors-1"]), dim=1) for found in (first, second)]
+    ids = torch.cat([found["ids-1"].flatten() for found in (first, second)])
+    means = [torch.cat(rank_vectors)[ids == code].mean(0) for code in ids.unique().tolist()]
+    in_use = torch.isin(torch.arange(64), ids) & (first["usage-1"] != 1)
+    expected = torch.zeros(64, 4).index_copy(0, ids.unique(), torch.stack(means))
+    torch.testing.assert_close(first["embedding-1"][in_use], expected[in_use])
     shared = {name for name in first if name.startswith(("embedding", "usage", "restarted"))}
     assert len(shared) == 9
     for name in shared:
@@ -189,7 +226,7 @@ def test_ranks_restart_alike(tmp_path: Path):
     torch.testing.assert_close(kept, expected >= 0.03)
 
 
-@pytest.mark.parametrize("options", [{"codes": 1}, {"width": 0}, {"usage_decay": 1.0}])
+@pytest.mark.parametrize("options", [{"codes": 1}, {"width": 0}, {"memory": 1.0}])
 def test_mistakes_are_named(options: dict):
     """A codebook of no use is refused with the value."""
     with pytest.raises(ValueError, match=str([*options.values()][0])):

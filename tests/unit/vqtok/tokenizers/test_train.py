@@ -15,6 +15,7 @@ from vqtok.data.pictures import write_picture
 from vqtok.tokenizers import losses, train
 from vqtok.tokenizers.evaluate import measure
 from vqtok.tokenizers.loading import load_tokenizer
+from vqtok.tokenizers.quantizer import VectorQuantizer
 from vqtok.tokenizers.tokenizer import TokenizerConfig
 from vqtok.tokenizers.train import EmojiImages, ImagesConfig, LossConfig, TrainConfig
 from vqtok.training.optim import OptimConfig
@@ -87,8 +88,15 @@ def test_learns(recipe: TrainConfig):
     ]
 
 
-def test_resumes(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):
-    """Stopped after step 10 and started again, it ends with the very weights of a run that never stopped."""
+@pytest.mark.parametrize("means", [False, True])
+def test_resumes(recipe: TrainConfig, means: bool, monkeypatch: pytest.MonkeyPatch):
+    """Stopped after step 10 and started again, it ends with the very weights of a run that never stopped.
+
+    With codes learned by gradient and AdamW, and with codes that are means and Muon.
+    """
+    quantizer = replace(recipe.tokenizer.quantizer, means=means)
+    tokenizer = replace(recipe.tokenizer, quantizer=quantizer)
+    recipe = replace(recipe, tokenizer=tokenizer, optim=OptimConfig(muon=means))
     train.train(recipe)
     broken, save = elsewhere(recipe, "broken"), Run.save
 
@@ -122,12 +130,18 @@ def test_a_bad_step_leaves_the_codebook_alone(recipe: TrainConfig, monkeypatch: 
     assert all(tensor.isfinite().all() for tensor in weights(recipe.run.folder).values())
 
 
-def test_restarts_end(recipe: TrainConfig):
-    """After `restart_steps` the count of choices stands still; with none it never starts."""
-    for restart_steps, counted in ((0, False), (2, True)):
-        part = elsewhere(recipe, f"{restart_steps}", restart_steps=restart_steps)
-        train.train(replace(part, lr=replace(recipe.lr, steps=4)))
-        assert bool(weights(part.run.folder)["quantize.usage"].any()) is counted
+def test_restarts_end(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):
+    """After `restart_steps` choices are still counted, but no code starts again."""
+    learn, asked = VectorQuantizer.learn, []
+
+    def spy(quantizer: VectorQuantizer, vectors: Tensor, ids: Tensor, restart: bool) -> int:
+        asked.append(restart)
+        return learn(quantizer, vectors, ids, restart)
+
+    monkeypatch.setattr(VectorQuantizer, "learn", spy)
+    train.train(replace(recipe, restart_steps=2, lr=replace(recipe.lr, steps=4)))
+    assert asked == [True, True, False, False]
+    assert weights(recipe.run.folder)["quantize.usage"].any()
 
 
 def test_a_folder_is_decoded_once(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from vqtok.training import Diverged, LRConfig, OptimConfig, Run, RunConfig, adamw, cosine
+from vqtok.training import Diverged, LRConfig, OptimConfig, Run, RunConfig, cosine, optimizer_for
 from vqtok.training.journal import read_rows
 
 NOISY = {"dropout": 0.2, "every": (2, 3)}
@@ -92,7 +92,7 @@ def test_equals_plain_torch(toy, tmp_path):
         net.load_state_dict(
             {k.removeprefix(f"model-{i}."): v for k, v in fresh.items() if f"model-{i}." in k}
         )
-    optimizers = [adamw(net, OptimConfig()) for net in (model, judge)]
+    optimizers = [optimizer_for(net, OptimConfig()) for net in (model, judge)]
     source = toy.Numbers()
     for step in range(5):
         x = torch.stack([source[step * 8 + i]["x"] for i in range(8)])
@@ -128,7 +128,7 @@ def test_every_falls_on_multiples_and_on_the_end(toy, tmp_path):
     """Never between micro-batches, never for 0, and always after the last step."""
     run = Run(RunConfig(folder=tmp_path, trackers=(), micro_batches=2))
     model = toy.network()
-    model, optimizer = run.prepare(model, adamw(model, OptimConfig()))
+    model, optimizer = run.prepare(model, optimizer_for(model, OptimConfig()))
     due = []
     for samples in run.batches(toy.Numbers(), 8, 7):
         with run.accumulate(model):
@@ -204,7 +204,7 @@ def test_misuse_is_told(toy, tmp_path):
     """Each misuse of the verbs says where they belong."""
     run = Run(RunConfig(folder=tmp_path, trackers=(), micro_batches=2))
     model = toy.network()
-    model, optimizer = run.prepare(model, adamw(model, OptimConfig()))
+    model, optimizer = run.prepare(model, optimizer_for(model, OptimConfig()))
     loss = model(torch.zeros(1, 4)).mean()
     with pytest.raises(RuntimeError, match="inside `with run.accumulate"):
         run.update(loss, optimizer)
@@ -227,7 +227,7 @@ def test_other_optimizers_are_refused(toy, tmp_path):
     with pytest.raises(ValueError, match="run.prepare"):
         for samples in run.batches(toy.Numbers(), 4, 1):
             with run.accumulate(model):
-                run.update(model(samples["x"]).mean(), adamw(model, OptimConfig()))
+                run.update(model(samples["x"]).mean(), optimizer_for(model, OptimConfig()))
 
 
 def test_another_model_is_refused(toy, tmp_path):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from vqtok.training import LRConfig, OptimConfig, adamw, cosine
+from vqtok.training import LRConfig, OptimConfig, cosine, optimizer_for
 from vqtok.training.ema import EMA
+from vqtok.training.optim import Muon, orthogonal
 
 CONFIG = LRConfig(peak=2.0, warmup_steps=4, steps=24, floor=0.25)
 
@@ -52,7 +53,7 @@ def test_only_matrices_decay():
     """Kernels and matrices decay, gains and biases do not, frozen parameters are left out."""
     model = nn.ModuleDict({"conv": nn.Conv2d(3, 4, 3), "norm": nn.LayerNorm(4), "frozen": nn.Linear(2, 2)})
     model["frozen"].requires_grad_(False)
-    groups = adamw(model, OptimConfig(decay=0.1, betas=(0.8, 0.9))).param_groups
+    groups = optimizer_for(model, OptimConfig(decay=0.1, betas=(0.8, 0.9))).param_groups
     decayed, plain = groups
     assert [p.shape for p in decayed["params"]] == [(4, 3, 3, 3)]
     assert [p.shape for p in plain["params"]] == [(4,), (4,), (4,)]
@@ -62,7 +63,92 @@ def test_only_matrices_decay():
 
 def test_model_of_one_kind_of_parameter():
     """A model without biases needs one group only."""
-    assert len(adamw(nn.Linear(2, 2, bias=False), OptimConfig()).param_groups) == 1
+    assert len(optimizer_for(nn.Linear(2, 2, bias=False), OptimConfig()).param_groups) == 1
+
+
+def test_muon_takes_the_wide_matrices_inside():
+    """Kernels and matrices of the parts that are named; all else goes to AdamW, and all of it moves."""
+    layers = {"first": nn.Linear(32, 32), "inside": nn.Conv2d(16, 32, 3), "thin": nn.Linear(8, 64)}
+    model = nn.ModuleDict(layers)
+    optimizer = optimizer_for(model, OptimConfig(muon=True), [model["inside"], model["thin"]])
+    assert isinstance(optimizer, Muon)
+    orthogonal, decayed, plain = optimizer.param_groups
+    assert [p.shape for p in orthogonal["params"]] == [(32, 16, 3, 3)] and orthogonal["orthogonal"]
+    assert [p.shape for p in decayed["params"]] == [(32, 32), (64, 8)]
+    assert [p.shape for p in plain["params"]] == [(32,), (32,), (64,)]
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    assert not any(torch.equal(before[name], p) for name, p in model.named_parameters())
+    assert not isinstance(optimizer_for(model, OptimConfig(), [model["inside"]]), Muon)
+
+
+@pytest.mark.parametrize("shape", [(24, 60), (60, 24), (32, 32)])
+def test_orthogonal(shape: tuple[int, int]):
+    """Same left and right directions, singular values near one; scale and sign of the input do not matter."""
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    found = orthogonal(matrix)
+    assert found.shape == shape and found.dtype == torch.float32
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    inner = left.T @ found @ right.T  # diagonal if the directions are the same
+    large = values > 0.1 * values.max()
+    assert (inner.diagonal()[large] > 0.6).all() and (inner.diagonal() < 1.3).all()
+    assert (inner - inner.diagonal().diag()).abs().max() < 0.1
+    torch.testing.assert_close(orthogonal(-1e-3 * matrix), -found, atol=0.05, rtol=0)
+
+
+def test_muons_other_groups_are_adamw():
+    """Where nothing is orthogonal, its steps are torch's AdamW's."""
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(5, 3), nn.Linear(5, 3)
+    theirs.load_state_dict(ours.state_dict())
+    groups = [{"params": [*ours.parameters()], "weight_decay": 0.1}]
+    optimizers = (
+        Muon(groups, lr=0.01, betas=(0.8, 0.9)),
+        torch.optim.AdamW(theirs.parameters(), lr=0.01, betas=(0.8, 0.9), weight_decay=0.1),
+    )
+    for _ in range(5):
+        x = torch.randn(7, 5)
+        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    torch.testing.assert_close(ours.bias, theirs.bias)
+
+
+def test_muon_takes_steps_of_adamws_size():
+    """One rate serves both: the root mean square of a step is a fifth of it, whatever the shape."""
+    torch.manual_seed(0)
+    layer = nn.Linear(256, 64, bias=False)
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.randn_like(layer.weight)
+    Muon([{"params": [layer.weight], "orthogonal": True}], lr=0.01).step()
+    assert float((layer.weight.detach() - before).square().mean().sqrt()) == pytest.approx(0.002, rel=0.2)
+
+
+def test_muons_state_is_kept(tmp_path):
+    """Saved and loaded, it goes on with the same steps."""
+    torch.manual_seed(0)
+    model, copy = nn.Linear(32, 32), nn.Linear(32, 32)
+    first, second = (optimizer_for(one, OptimConfig(muon=True), [one]) for one in (model, copy))
+    gradients = [[torch.randn_like(p) for p in model.parameters()] for _ in range(4)]
+
+    def go(one, optimizer, steps):
+        for step in steps:
+            for parameter, gradient in zip(one.parameters(), gradients[step], strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+
+    go(model, first, range(2))
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    copy.load_state_dict(model.state_dict())
+    go(model, first, (2, 3))
+    go(copy, second, (2, 3))
+    assert torch.equal(model.weight, copy.weight) and torch.equal(model.bias, copy.bias)
 
 
 def test_average_copies_buffers_and_takes_no_gradient():

@@ -16,7 +16,7 @@ from accelerate.state import PartialState
 from safetensors.torch import save_file
 from torch import nn
 
-from vqtok.training import Diverged, LRConfig, OptimConfig, Run, RunConfig, adamw, cosine
+from vqtok.training import Diverged, LRConfig, OptimConfig, Run, RunConfig, cosine, optimizer_for
 
 LR = LRConfig(peak=1e-2, warmup_steps=3, steps=30)
 NAN = float("nan")
@@ -84,7 +84,7 @@ def train(folder, steps, loop=None, **run):
 def walk(run, steps, loop):
     """The loop; returns the run and, by name, what a checkpoint would hold and the samples read."""
     model, judge = network(loop.dropout), network()
-    optimizers = [adamw(model, OptimConfig()), adamw(judge, OptimConfig())][: 1 + loop.critic]
+    optimizers = [optimizer_for(model, OptimConfig()), optimizer_for(judge, OptimConfig())][: 1 + loop.critic]
     model, judge, *optimizers = run.prepare(model, judge, *optimizers)
     average = run.ema(model, 0.9)
     run.resume()

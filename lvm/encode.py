@@ -70,6 +70,7 @@ class Scenes:
         self.emoji, self.seed = load_emoji(split), seed
         self.tasks = tasks(held_out=False)
         self.skipped: dict[str, str] = {}
+        self.count = None
 
     def __getitem__(self, index: int):  # noqa: ANN204 - a Source
         return scene(self.emoji, self.seed, index)
@@ -83,9 +84,10 @@ class Pictures:
         self.folder.scan()
         self.tasks = tasks(held_out=False, drawn=False)
         self.skipped = {str(path): reason for path, reason in self.folder.corrupt.items()}
+        self.count = len(self.folder)
 
     def __getitem__(self, index: int) -> Picture:
-        return Picture(self.folder[index % len(self.folder)])
+        return Picture(self.folder[index % self.count])
 
 
 def encode(job: Job) -> dict[str, str]:
@@ -105,7 +107,8 @@ def encode(job: Job) -> dict[str, str]:
             count = min(SHARD, job.pairs - start)
             folder = job.out / task.name.replace(" ", "-") / f"{start // SHARD:05d}"
             facts = {"task": task.name, "tokenizer": mark, "tokens": tokenizer.tokens, "seed": job.seed,
-                     "source": str(job.data or f"emoji {job.split}"), "skipped": sources.skipped}
+                     "source": str(job.data or f"emoji {job.split}"), "pictures": sources.count,
+                     "skipped": sources.skipped}
             if not done(folder, facts, count):
                 rows = torch.cat([*rows_of(tokenizer, task, sources, job.seed, range(start, start + count))])
                 write_shard(folder, rows.numpy(), tokenizer.vocab, facts)
@@ -123,7 +126,7 @@ def done(folder: Path, facts: dict, rows: int) -> bool:
         return False
     manifest = read_manifest(folder)
     theirs, ours = manifest["facts"] | {"pairs": manifest["rows"]}, facts | {"pairs": rows}
-    for name in ("task", "tokenizer", "seed", "source", "pairs"):
+    for name in ("task", "tokenizer", "seed", "source", "pictures", "pairs"):
         if theirs.get(name) != ours[name]:
             raise ValueError(
                 f"{folder} was made with {name} {str(theirs.get(name))[:40]!r}, this job has "

@@ -5,6 +5,7 @@
 Letters: b sentences, t tokens, k pairs.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,8 @@ class SentencesConfig:
     Args:
         shards: Folder that `vqtok encode` filled.
         tokenizer: Folder or hub id of the tokenizer that made them.
-        validation: Shards of held-out pictures; None keeps the last `held_out` pairs of every task of
-            `shards`.
+        validation: Shards of held-out pictures; None keeps `held_out` pairs of every task of `shards`, of
+            pictures that no other pair shows.
         held_out: Pairs of every task kept for validation where there is no folder of them.
         pairs: Pairs in a sentence.
         batch: Sentences a step, over all processes.
@@ -149,9 +150,10 @@ def sources(config: SentencesConfig, tokenizer: VQTokenizer) -> tuple[dict[str, 
     mark = fingerprint(tokenizer)
     by_task = _by_task(config.shards, config.tokenizer, mark)
     if config.validation is None:
-        train = {name: Subset(rows, range(len(rows) - config.held_out)) for name, rows in by_task.items()}
-        kept = {name: Subset(rows, range(max(0, len(rows) - config.held_out), len(rows)))
-                for name, rows in by_task.items()}
+        train, kept = {}, {}
+        for name, rows in by_task.items():
+            shown, unseen = _apart(rows, config.held_out)
+            train[name], kept[name] = Subset(rows, shown), Subset(rows, unseen)
     else:
         train, kept = by_task, _by_task(config.validation, config.tokenizer, mark)
         kept = {name: Subset(rows, range(min(config.held_out, len(rows)))) for name, rows in kept.items()}
@@ -165,6 +167,17 @@ def sources(config: SentencesConfig, tokenizer: VQTokenizer) -> tuple[dict[str, 
     held_out = {name: torch.stack([rows[i] for i in range(whole[name])]).view(shape)
                 for name, rows in kept.items() if whole[name]}
     return train, {name: _at_every_place(sentences, config.pairs) for name, sentences in held_out.items()}
+
+
+def _apart(rows: Shards, held_out: int) -> tuple[list[int], list[int]]:
+    """Rows to train on, and at most `held_out` of those that show the last pictures of the folder.
+
+    Row k of a folder's pairs shows picture k modulo their number; drawn scenes come once each.
+    """
+    pictures = min(rows.facts[0].get("pictures") or len(rows), len(rows))
+    first = pictures - math.ceil(held_out * pictures / len(rows))
+    shown = [row for row in range(len(rows)) if row % pictures < first]
+    return shown, [row for row in range(len(rows)) if row % pictures >= first][:held_out]
 
 
 def _at_every_place(sentences: Tensor, pairs: int) -> Tensor:

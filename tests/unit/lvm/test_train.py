@@ -13,6 +13,7 @@ from lvm.layout import Layout
 from lvm.model import LVM
 from lvm.tasks import TASKS
 from lvm.train import Sentences, SentencesConfig, TrainConfig, sources, train
+from vqtok.data.pictures import write_picture
 from vqtok.data.shards import Shards
 from vqtok.tokenizers.tokenizer import VQTokenizer
 from vqtok.training.optim import OptimConfig
@@ -81,6 +82,25 @@ def test_held_out_pairs_are_the_last_and_never_trained_on(
         orders = [(7, 8, 9), (9, 7, 8), (8, 9, 7)]
         wanted = torch.stack([torch.stack([rows[i] for i in order]).view(6, 16) for order in orders])
         assert torch.equal(kept[name], wanted)
+
+
+def test_held_out_pictures_are_shown_by_no_other_pair(
+    tmp_path: Path, tokenizer_folder: Path, tiny_tokenizer: Callable[..., VQTokenizer]
+):
+    """Of five pictures in twelve pairs a task, those of the held-out pairs do not come back in training."""
+    for number in range(5):
+        write_picture(tmp_path / "pictures" / f"{number}.png", torch.full((3, 64, 64), number / 5))
+    shards = tmp_path / "shards"
+    encode(Job(tokenizer=str(tokenizer_folder), out=shards, data=tmp_path / "pictures", pairs=12))
+    config = SentencesConfig(shards=shards, tokenizer=str(tokenizer_folder), held_out=3, pairs=2)
+    train_rows, kept = sources(config, tiny_tokenizer())
+    rows = Shards(shards).by("task")["invert"]
+    assert train_rows["invert"].indices == [0, 1, 2, 5, 6, 7, 10, 11]  # of the pictures 0, 1 and 2
+    wanted = torch.cat([rows[3], rows[4]]).view(1, 4, 16)  # of the three, two make a sentence
+    assert torch.equal(kept["invert"][:1], wanted)
+    with pytest.raises(ValueError, match="made with pictures '5', this job has '6'"):
+        write_picture(tmp_path / "pictures" / "5.png", torch.ones(3, 64, 64))
+        encode(Job(tokenizer=str(tokenizer_folder), out=shards, data=tmp_path / "pictures", pairs=12))
 
 
 def test_shards_of_another_tokenizer_are_refused(

@@ -96,7 +96,7 @@ class TrainConfig:
 class Sentences:
     """Endless training order of visual sentences, each of one task, a pure function of (seed, index).
 
-    A sample is ids (t,) of BOS, k pairs and EOS, and what the model sees, ids (t,) with errors in the answers:
+    A sample is ids (t,) of BOS, k pairs and EOS, and ids (t,) as the model sees them, with errors in answers:
     a share of their tokens between 0 and `spoil`, drawn anew for each sentence, is replaced by tokens from
     anywhere in it. That is scheduled sampling (Bengio et al. 2015) that need not ask the model.
     """

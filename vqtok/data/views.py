@@ -87,10 +87,10 @@ def any_view(image: Tensor, rng: np.random.Generator) -> Tensor:
     """Mostly the image as it is, otherwise one of its views, with the shares that a tokenizer trains on."""
     choice = rng.random()
     views = (
-        (0.7, lambda: image),
+        (0.5, lambda: image),
         (0.06, lambda: invert(image)),
         (0.1, lambda: rotate(image, int(rng.integers(1, 4)))),
-        (0.06, lambda: mirror(image)),
+        (0.26, lambda: mirror(image)),
         (0.02, lambda: gray(image)),
         (0.02, lambda: noisy(image, rng)),
         (0.02, lambda: holed(image, rng)[0]),

@@ -15,7 +15,7 @@ from vqtok.data.pictures import write_picture
 from vqtok.tokenizers import losses, train
 from vqtok.tokenizers.evaluate import measure
 from vqtok.tokenizers.loading import load_tokenizer
-from vqtok.tokenizers.quantizer import VectorQuantizer
+from vqtok.tokenizers.quantizers.vq import VectorQuantizer
 from vqtok.tokenizers.tokenizer import TokenizerConfig
 from vqtok.tokenizers.train import EmojiImages, ImagesConfig, LossConfig, TrainConfig
 from vqtok.training.optim import OptimConfig

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vqtok.tokenizers.lookup import nearest_code
-from vqtok.tokenizers.quantizer import VectorQuantizer, VQConfig
+from vqtok.tokenizers.quantizers.vq import VectorQuantizer, VQConfig
 
 HERE = Path(__file__).parent
 
@@ -189,7 +189,7 @@ def test_restarted_codes_get_time():
 def test_ranks_restart_alike(tmp_path: Path):
     """Two processes with different vectors keep one codebook: counts are summed, rank 0 gives new codes."""
     places = [tmp_path / f"{rank}.safetensors" for rank in (0, 1)]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[3]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[4]), "OMP_NUM_THREADS": "1"}
     both = [
         subprocess.Popen(
             [sys.executable, str(HERE / "restarts.py"), str(tmp_path / "meet"), str(rank), str(place)],

@@ -85,7 +85,7 @@ def _read(kind: type[Config], argv: Sequence[str]) -> tuple[Config, str]:
     """The configuration, and itself as YAML that reads back as the same."""
     argv = list(argv)
     names = list(_names(kind))
-    last = reversed(dict.fromkeys(reversed(_files(argv))))  # a file named twice stands where it was named last
+    last = reversed(dict.fromkeys(reversed(_files(argv))))  # named twice, it stands last
     files = {path: _mapping(path) for path in last}
     for path, data in files.items():
         _check(kind, data, path, "")

@@ -49,7 +49,7 @@ def squared_errors(
         codes: Of the same shape.
         beta: Weight of the commitment.
         legacy: Put beta on the codebook term instead, as taming's default does: its published tokenizers were
-            trained so. It amounts to beta 1 / beta, with a loss that is beta times as large.
+            trained so. With Adam, to whose steps the size of a codebook's gradient is nothing, it is beta 1.
     """
     codebook, commitment = F.mse_loss(codes, vectors.detach()), F.mse_loss(vectors, codes.detach())
     loss = beta * codebook + commitment if legacy else codebook + beta * commitment

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vqtok.tokenizers.quantizers import entropy
 from vqtok.tokenizers.quantizers.lfq import LFQ, LFQConfig
 
 
@@ -40,11 +41,19 @@ def test_straight_through(lfq: LFQ, vectors: Tensor):
     assert torch.equal(torch.autograd.grad(out, vectors, gradient)[0], gradient)
 
 
-def test_eighteen_bits_together():
-    """The entropy of all 2^18 codes is exact and takes little memory: Open-MAGVIT2's size."""
+def test_eighteen_bits_together(monkeypatch: pytest.MonkeyPatch):
+    """The entropy of all 2^18 codes, Open-MAGVIT2's number, holds n x 2^9 probabilities and not n x 2^18."""
+    joint, held = entropy._joint, []
+
+    def spy(logits: Tensor) -> Tensor:
+        held.append(joint(logits).numel())
+        return joint(logits)
+
+    monkeypatch.setattr(entropy, "_joint", spy)
     lfq, vectors = LFQ(LFQConfig(bits=18, temperature=1.0)), 0.05 * torch.randn(2, 18, 4, 4)
     even = float(lfq(vectors).terms["diversity"])
     assert 0.95 * 18 * 0.6931 < even < 18 * 0.6932
+    assert held == [32 * 2**9] * 2
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,40 @@ def test_autocast_changes_nothing(quantizer: Quantizer, vectors: Tensor):
     assert torch.equal(out.loss, plain.loss) and out.loss.dtype == torch.float32
 
 
+def test_products_are_whole_float32(quantizer: Quantizer, vectors: Tensor, monkeypatch: pytest.MonkeyPatch):
+    """Where the process allows rounded products, a quantizer forbids them, and then puts the setting back."""
+    settings, inside, seen = torch.backends.mkldnn.matmul, quantizer._decode, []
+
+    def spy(ids: Tensor) -> Tensor:
+        seen.append((settings.fp32_precision, torch.is_autocast_enabled("cpu")))
+        return inside(ids)
+
+    monkeypatch.setattr(quantizer, "_decode", spy)
+    before = settings.fp32_precision
+    try:
+        settings.fp32_precision = "bf16"
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            quantizer.decode(quantizer.encode(vectors))
+        assert {*seen} == {("ieee", False)} and settings.fp32_precision == "bf16"
+    finally:
+        settings.fp32_precision = before
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same(quantizer: Quantizer, vectors: Tensor):
+    """Ids, vectors and learning on a GPU are those of the CPU, under bfloat16 autocast too."""
+    ids = quantizer.eval().encode(vectors)
+    decoded = quantizer.decode(ids)
+    quantizer.cuda()
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        found = quantizer.encode(vectors.cuda())
+    assert torch.equal(found.cpu(), ids)
+    torch.testing.assert_close(quantizer.decode(found).cpu(), decoded)
+    out = quantizer.train()(vectors.cuda().requires_grad_())
+    (out.loss + out.vectors.square().sum()).backward()
+    assert quantizer.learn(vectors.cuda(), out.ids) >= 0
+
+
 def test_half_size_weights(quantizer: Quantizer, vectors: Tensor):
     """After `.bfloat16()` ids are those of the same weights, rounded, in float32."""
     quantizer.eval().bfloat16()

@@ -244,6 +244,12 @@ def test_legacy_weights():
     torch.testing.assert_close(vq.embedding.weight.grad, towards_vectors)
 
 
+def test_means_have_no_legacy():
+    """Where there is no codebook term, beta cannot stand on it."""
+    with pytest.raises(ValueError, match="drop one of them"):
+        VQConfig(codes=4, width=2, means=True, legacy=True)
+
+
 def test_rotation_is_a_choice():
     """It changes the encoder's gradient and nothing else."""
     found = []

@@ -105,12 +105,12 @@ TASKS: tuple[Task, ...] = (
     restyle("flat", "line", held_out=True),
     restyle("shaded", "mask", kind="mask"),
     Task("noisy to mask", "mask", noisy_mask, drawn=True, weight=0.5),
-    Task("find the hole", "mask", find_hole, weight=0.5),
+    Task("find the hole", "mask", find_hole),
     restore("fill the hole", lambda image, rng: views.holed(image, rng)[0]),
     restore("denoise", views.noisy),
     change("invert", "color", views.invert),
-    change("mirror", "geometric", views.mirror),
-    change("rotate", "geometric", views.rotate),
+    change("mirror", "geometric", views.mirror, weight=1.5),
+    change("rotate", "geometric", views.rotate, weight=1.5),
     change("upend", "geometric", views.upend, held_out=True),
 )
 

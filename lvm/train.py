@@ -47,6 +47,9 @@ class SentencesConfig:
         batch: Sentences a step, over all processes.
         query_weight: What tokens of queries count in the loss, where tokens of answers count 1. An
             unconditional picture is far harder to predict than an answer, and crowds it out of a small model.
+        spoil: Largest share of an answer's tokens that are replaced by others of the sentence in what the
+            model sees, not in what it shall predict: its own answers will have errors too, and a model that
+            has met none goes astray after the first.
         workers: Processes that read ahead.
     """
 
@@ -57,7 +60,12 @@ class SentencesConfig:
     pairs: int = 4
     batch: int = 16
     query_weight: float = 1.0
+    spoil: float = 0.0
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.spoil <= 1:
+            raise ValueError(f"spoil {self.spoil} is a largest share of tokens: give 0 to 1, 0.3 is moderate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +96,17 @@ class TrainConfig:
 class Sentences:
     """Endless training order of visual sentences, each of one task, a pure function of (seed, index).
 
-    A sample is ids (t,) of BOS, k pairs and EOS.
+    A sample is ids (t,) of BOS, k pairs and EOS, and ids (t,) as the model sees them, with errors in answers:
+    a share of their tokens between 0 and `spoil`, drawn anew for each sentence, is replaced by tokens from
+    anywhere in it. That is scheduled sampling (Bengio et al. 2015) that need not ask the model.
     """
 
-    def __init__(self, shards: dict[str, Rows], layout: Layout, pairs: int, seed: int) -> None:
+    def __init__(
+        self, shards: dict[str, Rows], layout: Layout, pairs: int, seed: int, spoil: float = 0.0
+    ) -> None:
         weights = {task.name: task.weight for task in TASKS}
         self.shards, self.layout, self.pairs, self.seed = list(shards.values()), layout, pairs, seed
+        self.spoil = spoil
         self.shares = np.array([weights.get(name, 1.0) for name in shards])
         self.shares /= self.shares.sum()
         for name, rows in shards.items():
@@ -102,12 +115,20 @@ class Sentences:
                     f"task {name!r} has {len(rows)} pairs to train on, a sentence needs {pairs}: encode more"
                 )
 
-    def __getitem__(self, index: int) -> Tensor:
-        """(t,) int64."""
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """(t,) int64 as it is, and (t,) int64 as the model sees it."""
         rng = np.random.default_rng((self.seed, index))
         rows = self.shards[rng.choice(len(self.shards), p=self.shares)]
         chosen = torch.stack([rows[int(row)] for row in rng.choice(len(rows), self.pairs, replace=False)])
-        return self.layout.sentence(chosen.view(-1, self.layout.tokens))
+        images = chosen.view(-1, self.layout.tokens)
+        return self.layout.sentence(images), self.layout.sentence(self._spoiled(images, rng))
+
+    def _spoiled(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+        """Images (2 k, tokens) with errors in every second one, the answers."""
+        wrong = torch.from_numpy(rng.random(images.shape) < rng.uniform(0, self.spoil))
+        wrong[::2] = False
+        others = images.flatten()[torch.from_numpy(rng.integers(images.numel(), size=images.shape))]
+        return torch.where(wrong, others, images)
 
 
 def train(config: TrainConfig) -> None:
@@ -121,14 +142,14 @@ def train(config: TrainConfig) -> None:
     seed_embeddings(gpt, tokenizer, config.run.seed)
     gpt, optimizer = run.prepare(gpt, optimizer_for(gpt, config.optim, inside=gpt.blocks))
     average = run.ema(gpt, config.average)
-    source = Sentences(shards, layout, config.data.pairs, config.run.seed)
+    source = Sentences(shards, layout, config.data.pairs, config.run.seed, config.data.spoil)
     weights = layout.weights(2 * config.data.pairs, config.data.query_weight).to(run.device)  # (t - 1,)
     counted = weights > 0
     run.resume()
-    for ids in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):  # (b, t)
+    for ids, seen in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):  # (b, t)
         with run.accumulate(gpt):
             where = counted.expand(len(ids), -1)
-            logits = gpt(ids[:, :-1], where=where)  # (b counted, v)
+            logits = gpt(seen[:, :-1], where=where)  # (b counted, v)
             loss = next_token_loss(logits, ids[:, 1:][where], weights.expand(len(ids), -1)[where])
             run.update(loss, optimizer, lr=cosine(run.step, config.lr), clip=config.optim.clip)
         if run.every(config.eval_steps):

@@ -79,8 +79,8 @@ def test_a_sentence_is_of_one_task_and_repeats_no_pair(seed: int, index: int, pa
     shards = {name: (first + torch.zeros(1, 8, dtype=torch.int64)) for name, first in
               ((name, 100 * number + torch.arange(6)[:, None]) for number, name in enumerate(names))}
     source = Sentences(shards, layout, pairs, seed)
-    sentence = source[index]
-    assert torch.equal(sentence, source[index])
+    sentence, seen = source[index]
+    assert torch.equal(sentence, source[index][0]) and torch.equal(sentence, seen)
     images = layout.images(sentence)
     assert images.shape == (2 * pairs, 4)
     assert len(set((images // 100).flatten().tolist())) == 1

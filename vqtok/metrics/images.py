@@ -24,8 +24,8 @@ def psnr(images: Tensor, references: Tensor) -> Tensor:
 def psnr_of_set(images: Tensor, references: Tensor) -> Tensor:
     """PSNR of the mean squared error over the whole set, () in dB.
 
-    Never above the mean of `psnr` (Jensen), and finite even when some images are reproduced exactly: tables
-    over sets report this one. For a set in batches, average the squared errors and call `decibels`.
+    Never above the mean of `psnr` (Jensen), which papers on tokenizers report, and finite even when some
+    images are reproduced exactly. For a set in batches, average the squared errors and call `decibels`.
 
     Args:
         images: (b, c, h, w) in [0, 1].

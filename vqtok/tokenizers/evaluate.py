@@ -28,6 +28,7 @@ from vqtok.storage.folders import write_file
 from vqtok.tokenizers.loading import DEFAULT_WEIGHTS, load_tokenizer
 from vqtok.tokenizers.tokenizer import VQTokenizer
 
+EXACT = 1e-10  # squared error that counts as none: 100 dB, where infinity would swallow the mean
 Images = dict[str, Sequence[Tensor]]  # name -> images (3, h, w) in [0, 1], or one tensor (b, 3, h, w)
 
 
@@ -66,7 +67,10 @@ def round_trip(tokenizer: VQTokenizer, images: Tensor, batch: int = 64) -> tuple
 
 
 def measure(tokenizer: VQTokenizer, images: Images) -> dict[str, float]:
-    """PSNR (dB, of the mean squared error of the set) and SSIM (mean) by name; usage and perplexity over all.
+    """PSNR (dB) and SSIM by name, means over the images; usage and perplexity over all.
+
+    Papers on tokenizers average the PSNR of images; `psnr_of_set` beside it is that of the mean squared
+    error, which a few bad images pull down (by about 0.8 dB on the emoji).
 
     Args:
         tokenizer: In evaluation mode.
@@ -74,14 +78,16 @@ def measure(tokenizer: VQTokenizer, images: Images) -> dict[str, float]:
     """
     found, all_ids = {}, []
     for name, originals in images.items():
-        error = similarity = 0.0
+        errors, similarities = [], []
         for part in _batches(originals):
             decoded, ids = round_trip(tokenizer, part)
-            error += float((decoded - part).square().mean((1, 2, 3)).sum())
-            similarity += float(ssim(decoded, part).sum())
+            errors.append((decoded - part).square().mean((1, 2, 3)))
+            similarities.append(ssim(decoded, part))
             all_ids.append(ids.flatten())
-        found[f"psnr/{name}"] = float(decibels(torch.tensor(error / len(originals))))
-        found[f"ssim/{name}"] = similarity / len(originals)
+        error = torch.cat(errors)  # (b,)
+        found[f"psnr/{name}"] = float(decibels(error.clamp(min=EXACT)).mean())
+        found[f"psnr_of_set/{name}"] = float(decibels(error.mean()))
+        found[f"ssim/{name}"] = float(torch.cat(similarities).mean())
     ids = torch.cat(all_ids)
     return found | {
         "usage": usage(ids, tokenizer.vocab),
@@ -127,9 +133,10 @@ def evaluate(job: Job) -> dict[str, float | str | dict[str, int]]:
 def table(report: dict) -> Table:
     """PSNR and SSIM of a report, a line for every set of images."""
     title = f"{report['model']} on {report['data']}"
-    lines = Table("images", "number", "PSNR dB", "SSIM", title=title)
+    lines = Table("images", "number", "PSNR dB", "of the set", "SSIM", title=title)
     for name, number in report["images"].items():
-        lines.add_row(name, f"{number:,}", f"{report[f'psnr/{name}']:.2f}", f"{report[f'ssim/{name}']:.3f}")
+        figures = (f"{report[f'{what}/{name}']:.2f}" for what in ("psnr", "psnr_of_set"))
+        lines.add_row(name, f"{number:,}", *figures, f"{report[f'ssim/{name}']:.3f}")
     return lines
 
 

@@ -39,9 +39,9 @@ def config(data: SentencesConfig, model: LVM, tmp_path: Path) -> TrainConfig:
 def test_sentences_are_a_function_of_seed_and_index(shards: Path, layout: Layout):
     """Read in any order, from shards opened anew; another seed is another order."""
     first, again, other = (Sentences(Shards(shards).by("task"), layout, 3, seed) for seed in (0, 0, 1))
-    expected = [first[index] for index in range(8)]
-    assert all(torch.equal(again[index], expected[index]) for index in reversed(range(8)))
-    assert not all(torch.equal(other[index], expected[index]) for index in range(8))
+    expected = [first[index][0] for index in range(8)]
+    assert all(torch.equal(again[index][0], expected[index]) for index in reversed(range(8)))
+    assert not all(torch.equal(other[index][0], expected[index]) for index in range(8))
 
 
 def test_a_sentence_is_of_one_task(shards: Path, layout: Layout):
@@ -50,8 +50,24 @@ def test_a_sentence_is_of_one_task(shards: Path, layout: Layout):
     rows = {name: {tuple(row.tolist()) for row in held} for name, held in by_task.items()}
     source = Sentences(by_task, layout, 3, seed=0)
     for index in range(20):
-        pairs = [tuple(pair.tolist()) for pair in layout.images(source[index]).view(3, 32)]
+        pairs = [tuple(pair.tolist()) for pair in layout.images(source[index][0]).view(3, 32)]
         assert any(set(pairs) <= held for held in rows.values()) and len(set(pairs)) == 3
+
+
+def test_what_the_model_sees_has_errors_in_its_answers(shards: Path, layout: Layout):
+    """Never in queries, tokens of the same sentence, from none up to the share asked for; the same twice."""
+    by_task = Shards(shards).by("task")
+    source = Sentences(by_task, layout, 3, seed=0, spoil=0.5)
+    shares = []
+    for index in range(100):
+        ids, seen = (layout.images(ids) for ids in source[index])  # (6, t)
+        assert torch.equal(ids[::2], seen[::2])
+        assert torch.isin(seen, ids).all()
+        shares.append(float((ids != seen)[1::2].float().mean()))
+    assert min(shares) < 0.1 and 0.3 < max(shares) < 0.8 and 0.1 < sum(shares) / 100 < 0.25
+    assert torch.equal(source[3][1], Sentences(by_task, layout, 3, seed=0, spoil=0.5)[3][1])
+    plain = Sentences(by_task, layout, 3, seed=0)
+    assert all(torch.equal(*plain[index]) for index in range(20))
 
 
 def test_tasks_come_by_their_weights(layout: Layout):
@@ -60,7 +76,7 @@ def test_tasks_come_by_their_weights(layout: Layout):
     names = ["shaded to flat", "noisy to mask", "somebody's own"]
     shards = {name: torch.full((3, 32), number) for number, name in enumerate(names)}
     source = Sentences(shards, layout, 3, seed=0)
-    counts = torch.bincount(torch.stack([source[index][1] for index in range(1500)]), minlength=3) / 1500
+    counts = torch.bincount(torch.stack([source[index][0][1] for index in range(1500)]), minlength=3) / 1500
     wanted = torch.tensor([weights[names[0]], weights[names[1]], 1.0])
     # Three standard errors of a share of a half among 1,500.
     torch.testing.assert_close(counts, wanted / wanted.sum(), atol=0.04, rtol=0)

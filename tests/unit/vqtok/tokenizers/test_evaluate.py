@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from vqtok.data.pictures import write_picture
-from vqtok.metrics.images import psnr_of_set, ssim
+from vqtok.metrics.images import psnr, psnr_of_set, ssim
 from vqtok.metrics.tokens import perplexity, usage
 from vqtok.tokenizers import evaluate
 from vqtok.tokenizers.tokenizer import VQTokenizer
@@ -31,7 +31,10 @@ def test_figures(tokenizer: VQTokenizer, images: Tensor):
     found = evaluate.measure(tokenizer, sets)
     for name, originals in sets.items():
         decoded = tokenizer.decode(tokenizer.encode(originals))
-        assert found[f"psnr/{name}"] == pytest.approx(float(psnr_of_set(decoded, originals)), abs=1e-4)
+        of_set = float(psnr_of_set(decoded, originals))
+        assert found[f"psnr_of_set/{name}"] == pytest.approx(of_set, abs=1e-4)
+        mean = float(psnr(decoded, originals).mean())
+        assert found[f"psnr/{name}"] == pytest.approx(mean, abs=1e-4) and mean > of_set
         assert found[f"ssim/{name}"] == pytest.approx(float(ssim(decoded, originals).mean()), abs=1e-5)
     ids = torch.cat([tokenizer.encode(originals).flatten() for originals in sets.values()])
     assert found["usage"] == usage(ids, 32) and found["ids"] == len(ids) == 8 * 16

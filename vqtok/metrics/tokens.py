@@ -1,6 +1,7 @@
 """How well a codebook is used: usage, entropy and perplexity of token ids. Pure functions of tensors.
 
-ids are int64 in [0, vocab), of any shape; vocab is the number of codes.
+ids are int64 in [0, vocab), of any shape; vocab is the number of codes, of which only `counts` makes a
+tensor: there are codebooks of 2^36.
 """
 
 import math
@@ -17,7 +18,8 @@ def usage(ids: Tensor, vocab: int) -> float:
     Raises:
         ValueError: if there are no ids, or one lies outside [0, vocab).
     """
-    return (counts(ids, vocab) > 0).double().mean().item()
+    _check(ids, vocab)
+    return len(ids.unique()) / vocab
 
 
 def entropy(ids: Tensor, vocab: int) -> float:
@@ -26,7 +28,8 @@ def entropy(ids: Tensor, vocab: int) -> float:
     Raises:
         ValueError: if there are no ids, or one lies outside [0, vocab).
     """
-    shares = counts(ids, vocab).double() / ids.numel()
+    _check(ids, vocab)
+    shares = ids.unique(return_counts=True)[1].double() / ids.numel()
     return torch.special.entr(shares).sum().item() / math.log(2)
 
 
@@ -45,10 +48,14 @@ def counts(ids: Tensor, vocab: int) -> Tensor:
     Raises:
         ValueError: if there are no ids, or one lies outside [0, vocab).
     """
+    _check(ids, vocab)
+    return torch.bincount(ids.flatten(), minlength=vocab)
+
+
+def _check(ids: Tensor, vocab: int) -> None:
     if not ids.numel():
         raise ValueError("0 ids have no statistics: encode at least one image")
     low, high = ids.min().item(), ids.max().item()
     if low < 0 or high >= vocab:
         wrong = low if low < 0 else high
         raise ValueError(f"id {wrong} lies outside [0, {vocab}): give the vocab of the ids' own tokenizer")
-    return torch.bincount(ids.flatten(), minlength=vocab)

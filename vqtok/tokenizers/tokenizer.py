@@ -1,9 +1,11 @@
 """A VQ image tokenizer: images <-> ids of codes, trained as an autoencoder around a quantizer.
 
-Letters: b images, c channels, h w size; i j grid of codes, f = h / i pixels a code.
+Letters: b images, c channels, h w size; i j grid of codes, f = h / i pixels a code. A quantizer with several
+ids a code, such as residual quantization, has ids (b, i, j, q) wherever (b, i, j) is said.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,18 +13,18 @@ from torch import Tensor, nn
 
 from vqtok.storage.pretrained import Pretrained
 from vqtok.tokenizers.autoencoder import AutoencoderConfig, Decoder, Encoder
-from vqtok.tokenizers.quantizer import VectorQuantizer, VQConfig
+from vqtok.tokenizers.quantizers.choice import QuantizerConfig, build
 
 TOLERANCE = 1e-3  # how far pixels may leave [0, 1]: resizing in bfloat16 does
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
-    """A tokenizer: autoencoder, codebook and the range of pixels the network sees.
+    """A tokenizer: autoencoder, quantizer and the range of pixels the network sees.
 
     Args:
         autoencoder: Shape of encoder and decoder.
-        quantizer: Shape of the codebook.
+        quantizer: What turns vectors into ids: its `kind`, and the settings of that kind.
         size: Pixels a side of the images it was trained on; others work if they divide by the factor.
         low: Black as the network sees it (-1 in taming's family, 0 in muse's and LVM's); white is 1.
 
@@ -31,7 +33,7 @@ class TokenizerConfig:
     """
 
     autoencoder: AutoencoderConfig
-    quantizer: VQConfig
+    quantizer: QuantizerConfig
     size: int = 256
     low: float = -1.0
 
@@ -46,16 +48,20 @@ class TokenizerConfig:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What a training step needs: images (b, c, h, w) not clamped, ids (b, i, j), vectors (b, d, i, j)."""
+    """What a training step needs: images (b, c, h, w) not clamped, ids (b, i, j), vectors (b, d, i, j).
+
+    With the quantizer's loss, and the terms it is made of by name.
+    """
 
     images: Tensor
     ids: Tensor
     vectors: Tensor
     quantizer_loss: Tensor
+    terms: Mapping[str, Tensor]
 
 
 class VQTokenizer(nn.Module, Pretrained):
-    """Images (b, 3, h, w) in [0, 1] <-> ids (b, i, j) int64 in [0, vocab)."""
+    """Images (b, 3, h, w) in [0, 1] <-> ids (b, i, j) int64 in [0, vocab), by any quantizer."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
@@ -63,25 +69,26 @@ class VQTokenizer(nn.Module, Pretrained):
         latent, width = config.autoencoder.latent, config.quantizer.width
         self.encoder = Encoder(config.autoencoder)
         self.quant_conv = nn.Conv2d(latent, width, 1)
-        self.quantize = VectorQuantizer(config.quantizer)
+        self.quantize = build(config.quantizer)
         self.post_quant_conv = nn.Conv2d(width, latent, 1)
         self.decoder = Decoder(config.autoencoder)
 
     @property
     def vocab(self) -> int:
         """Ids run from 0 to vocab - 1."""
-        return self.config.quantizer.codes
+        return self.config.quantizer.vocab
 
     @property
     def tokens(self) -> int:
         """Ids an image of the training size turns into."""
-        return (self.config.size // self.config.autoencoder.factor) ** 2
+        return (self.config.size // self.config.autoencoder.factor) ** 2 * math.prod(self.quantize.id_shape)
 
     def forward(self, images: Tensor) -> Reconstruction:
         """Encode, quantize with a straight-through gradient, decode."""
         vectors = self._vectors(images)
-        quantized = self.quantize(vectors)
-        return Reconstruction(self._pixels(quantized.vectors), quantized.ids, vectors, quantized.loss)
+        out = self.quantize(vectors)
+        images = self._pixels(out.vectors.to(self.post_quant_conv.weight.dtype))
+        return Reconstruction(images, out.ids, vectors, out.loss, out.terms)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -100,10 +107,12 @@ class VQTokenizer(nn.Module, Pretrained):
         Raises:
             ValueError: if ids are of another shape or type, or one is no code.
         """
-        if ids.ndim != 3 or ids.dtype != torch.int64:
+        several = self.quantize.id_shape
+        if ids.ndim != 3 + len(several) or ids.shape[3:] != several or ids.dtype != torch.int64:
+            shape = ", ".join(["b, i, j", *map(str, several)])
             raise ValueError(
-                f"ids must be (b, i, j) int64, got {tuple(ids.shape)} {ids.dtype}: "
-                "give rows of a stream back their grid, as in ids.view(b, i, j)"
+                f"ids must be ({shape}) int64, got {tuple(ids.shape)} {ids.dtype}: "
+                f"give rows of a stream back their grid, as in ids.view({shape})"
             )
         if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocab:
             raise ValueError(

@@ -48,3 +48,10 @@ def test_no_ids_are_refused():
     """The statistics of nothing are not 0."""
     with pytest.raises(ValueError, match="0 ids"):
         entropy(torch.tensor([], dtype=torch.int64), 8)
+
+
+def test_more_codes_than_fit_in_memory():
+    """Usage, entropy and perplexity hold no table of all codes."""
+    ids = torch.tensor([0, 2**36 - 1, 5, 5])
+    assert usage(ids, 2**36) == 3 / 2**36
+    assert entropy(ids, 2**36) == pytest.approx(1.5) and perplexity(ids, 2**36) == pytest.approx(2**1.5)

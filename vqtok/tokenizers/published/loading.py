@@ -1,0 +1,154 @@
+"""A published tokenizer as one of ours: layout recognized, tensors renamed, every one accounted for.
+
+Strict: a tensor that is missing, extra or mis-shaped raises, and what is left out is left out by name.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqtok.storage.tensors import check_tensors
+from vqtok.tokenizers.dvae import DVAEConfig, DVAETokenizer
+from vqtok.tokenizers.interface import ImageTokenizer
+from vqtok.tokenizers.magvit2 import MAGVIT2Config, MAGVIT2Tokenizer
+from vqtok.tokenizers.maskgit import MaskGITConfig, MaskGITTokenizer
+from vqtok.tokenizers.published.files import Published
+from vqtok.tokenizers.published.layouts import LAYOUTS, PARTS, RIDERS, Layout
+from vqtok.tokenizers.published.shapes import Shapes
+from vqtok.tokenizers.tokenizer import TokenizerConfig, VQTokenizer
+
+TOKENIZERS: dict[type, type[ImageTokenizer]] = {
+    TokenizerConfig: VQTokenizer,
+    MaskGITConfig: MaskGITTokenizer,
+    MAGVIT2Config: MAGVIT2Tokenizer,
+    DVAEConfig: DVAETokenizer,
+}
+POINTWISE = re.compile(r".*\.attn(_1|\.\d+)\.(q|k|v|proj_out)\.weight$")  # diffusers has matrices there
+SHADOW = "model_ema."
+UNSAID = 32  # diffusers' default for the size, which its published tokenizers of 256 pixels left standing
+FIXED = {  # settings that configs may hold and we have only this way
+    "norm_type": "group",
+    "act_fn": "silu",
+    "double_z": False,
+    "double_latent": False,
+    "in_channels": 3,
+    "num_channels": 3,
+    "out_channels": 3,
+    "resample_with_conv": True,
+}
+
+
+def tokenizer_of(
+    published: Published, size: int | None = None, low: float | None = None
+) -> tuple[ImageTokenizer, Layout]:
+    """The tokenizer that published weights are, in evaluation mode, float32, and their layout.
+
+    Args:
+        published: What `read_published` found.
+        size: Pixels a side of the training images; None asks the config, then the layout.
+        low: Black as the network sees it, -1 or 0; None asks likewise.
+
+    Raises:
+        ValueError: if no layout fits, a setting has no counterpart here, or a tensor is missing, extra or
+            mis-shaped.
+    """
+    layout = recognize(published.tensors, published.config, published.path.suffix)
+    asked = {"size": size, "low": low}
+    try:
+        tensors = renamed(published.tensors, layout)
+        facts = _facts(layout, published.config)
+        facts |= {name: value for name, value in asked.items() if value is not None}
+        config = layout.shape(Shapes({name: tuple(item.shape) for name, item in tensors.items()}), facts)
+    except ValueError as error:
+        raise ValueError(f"{published.path}, taken for {layout.name}: {error}") from error
+    with torch.random.fork_rng(devices=[]):  # loading draws nothing from the caller's random numbers
+        tokenizer = TOKENIZERS[type(config)](config)
+    fill(tokenizer, tensors, f"{published.path}, taken for {layout.name},")
+    return tokenizer.eval(), layout
+
+
+def recognize(names: Iterable[str], config: Mapping[str, Any], suffix: str = "") -> Layout:
+    """The first layout that fits the names of tensors, the class that a config names, and the file's suffix.
+
+    Raises:
+        ValueError: naming what can be loaded, if none fits.
+    """
+    names = [_without_part(name) for name in names]
+    for layout in LAYOUTS:
+        marked = all(any(re.match(mark, name) for name in names) for mark in layout.marks)
+        spoiled = any(re.match(mark, name) for name in names for mark in layout.absent)
+        told = not layout.classes or config.get("_class_name") in layout.classes
+        if marked and not spoiled and told and (not layout.suffixes or suffix in layout.suffixes):
+            return layout
+    known = ", ".join(dict.fromkeys(layout.name for layout in LAYOUTS))
+    sample = ", ".join(sorted(names)[:3]) or "none"
+    raise ValueError(f"no tokenizer known here has tensors such as {sample}: these load: {known}")
+
+
+def renamed(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """The tensors under our names; of those that have a shadow, a running mean of training, the shadow."""
+    riders = [re.compile(rider) for rider in (*RIDERS, *layout.riders)]
+    tensors = {_without_part(name): tensor for name, tensor in tensors.items()}
+    ours = {}
+    for name, tensor in tensors.items():
+        if any(rider.match(name) for rider in riders):
+            continue
+        shadow = tensors.get(SHADOW + name.replace(".", ""))
+        for pattern, replacement in layout.renames:
+            name = re.sub(pattern, replacement, name)
+        if name in ours:
+            raise ValueError(f"two tensors would both be {name}: the file mixes layouts")
+        ours[name] = tensor if shadow is None else shadow
+    return _from_full_size(ours) if layout.run_order else ours
+
+
+def fill(tokenizer: ImageTokenizer, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy tensors into a tokenizer's parameters; buffers are state of our training, and stay as they are.
+
+    Raises:
+        ValueError: naming missing, extra and mis-shaped tensors.
+    """
+    parameters = dict(tokenizer.named_parameters())
+    tensors = {
+        name: tensor[:, :, None, None] if tensor.ndim == 2 and POINTWISE.match(name) else tensor
+        for name, tensor in tensors.items()
+    }
+    check_tensors(tensors, parameters, where)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
+
+
+def _facts(layout: Layout, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What tensors do not tell: from the config where it does, else from the layout."""
+    config = config.get("vq_config", config)
+    for name, only in FIXED.items():
+        if config.get(name, only) != only:
+            raise ValueError(f"its config has {name} {config[name]!r}, but only {only!r} can be loaded")
+    facts = {"size": layout.size, "low": layout.low, "normalize": layout.normalize, "groups": 32}
+    if config.get("lookup_from_codebook"):  # aMUSEd: muse's tokenizer under diffusers' names
+        facts["low"] = 0.0
+    if "num_patches" in config:  # Janus counts codes a side
+        facts["size"] = config["num_patches"] * 2 ** (len(config.get("channel_multiplier", range(5))) - 1)
+    told = config.get("resolution", config.get("sample_size"))
+    if isinstance(told, int) and told != UNSAID:
+        facts["size"] = told
+    facts["groups"] = config.get("norm_num_groups", facts["groups"])
+    return facts
+
+
+def _from_full_size(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Levels of the decoder counted from full size, where they were counted as they run."""
+    level = re.compile(r"^decoder\.up\.(\d+)\.")
+    last = max((int(found[1]) for name in tensors if (found := level.match(name))), default=0)
+    return {
+        level.sub(lambda found: f"decoder.up.{last - int(found[1])}.", name): tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _without_part(name: str) -> str:
+    return next((name.removeprefix(part) for part in PARTS if name.startswith(part)), name)

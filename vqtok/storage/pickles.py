@@ -67,7 +67,9 @@ def read_pickle(path: Path | str) -> Any:
             f"{path} holds {named[1] or named[2]}, which is code and was not run: if you trust whoever made "
             "the file, have its tensors saved as safetensors"
         ) from error
-    except (RuntimeError, EOFError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except (OSError, RuntimeError, EOFError, LookupError, AttributeError, TypeError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # there is no such file, or it may not be read
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is truncated or no checkpoint of torch's ({reason})") from error
 

@@ -6,6 +6,7 @@ that its checkpoints, latent diffusion's and LVM's tokenizer fit.
 Letters: b images, c channels, h w size.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -219,12 +220,16 @@ def _stage(config: AutoencoderConfig, level: int, inner: list[int], width: int) 
 
 
 def _run(stage: nn.Module, x: Tensor) -> Tensor:
-    layers = [*stage.block]
+    layers = stage.block
     if len(stage.attn):
         layers = [layer for pair in zip(stage.block, stage.attn, strict=True) for layer in pair]
+    return _through(layers, x, stage.recompute)
+
+
+def _through(layers: Iterable[nn.Module], x: Tensor, recompute: bool) -> Tensor:
+    """x through all layers; with `recompute` only what goes in between them is kept for the gradient."""
     for layer in layers:
-        spare = stage.recompute and torch.is_grad_enabled()
-        x = checkpoint(layer, x, use_reentrant=False) if spare else layer(x)
+        x = checkpoint(layer, x, use_reentrant=False) if recompute and torch.is_grad_enabled() else layer(x)
     return x
 
 
@@ -234,11 +239,9 @@ def _middle(config: AutoencoderConfig, width: int) -> nn.Module:
     if config.middle_attention:
         middle.attn_1 = Attention(config, width)
     middle.block_2 = ResidualBlock(config, width, width)
+    middle.recompute = config.recompute
     return middle
 
 
 def _run_middle(middle: nn.Module, x: Tensor) -> Tensor:
-    x = middle.block_1(x)
-    if hasattr(middle, "attn_1"):
-        x = middle.attn_1(x)
-    return middle.block_2(x)
+    return _through(middle.children(), x, middle.recompute)

@@ -8,7 +8,7 @@ from vqtok.tokenizers.interface import ImageTokenizer
 from vqtok.tokenizers.magvit2 import MAGVIT2Tokenizer
 from vqtok.tokenizers.maskgit import MaskGITTokenizer
 from vqtok.tokenizers.published.files import config_of, read_published
-from vqtok.tokenizers.published.loading import tokenizer_of
+from vqtok.tokenizers.published.loading import plan_for, tokenizer_of
 from vqtok.tokenizers.tokenizer import VQTokenizer
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "emoji64"
@@ -39,7 +39,8 @@ def load_tokenizer(source: str | Path = DEFAULT_WEIGHTS) -> ImageTokenizer:
         return VQTokenizer.from_pretrained(folder)
     if config.get("kind") in OURS:
         return OURS[config["kind"]].from_pretrained(folder)
-    return tokenizer_of(read_published(source))[0]
+    published = read_published(source)
+    return tokenizer_of(published, plan_for(published))
 
 
 def import_tokenizer(
@@ -59,11 +60,13 @@ def import_tokenizer(
     Raises:
         ValueError: as `load_tokenizer`, or if `folder` holds other files.
     """
-    tokenizer, layout = tokenizer_of(read_published(source), size, low)
+    published = read_published(source)
+    plan = plan_for(published, size, low)
+    tokenizer = tokenizer_of(published, plan)
     tokenizer.save_pretrained(folder)
     parameters = sum(parameter.numel() for parameter in tokenizer.parameters())
     only = "" if tokenizer.decodes else ", without its decoder"
     return (
-        f"{layout.name}{only}: {tokenizer.vocab} codes, {tokenizer.tokens} tokens for "
+        f"{plan.layout.name}{only}: {tokenizer.vocab} codes, {tokenizer.tokens} tokens for "
         f"{tokenizer.config.size} pixels a side, {parameters:,} parameters"
     )

@@ -5,6 +5,7 @@ Strict: a tensor that is missing, extra or mis-shaped raises, and what is left o
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,10 +42,33 @@ FIXED = {  # settings that configs may hold and we have only this way
 }
 
 
-def tokenizer_of(
-    published: Published, size: int | None = None, low: float | None = None
-) -> tuple[ImageTokenizer, Layout]:
-    """The tokenizer that published weights are, in evaluation mode, float32, and their layout.
+@dataclass(frozen=True)
+class Plan:
+    """What published weights turned out to be: their layout, our config, and the tensors under our names."""
+
+    layout: Layout
+    config: Any
+    tensors: dict[str, Tensor]
+
+
+def tokenizer_of(published: Published, plan: Plan) -> ImageTokenizer:
+    """The tokenizer that published weights are, in evaluation mode, float32.
+
+    Raises:
+        ValueError: naming every tensor that is missing, extra or mis-shaped.
+    """
+    with torch.random.fork_rng(devices=[]):  # loading draws nothing from the caller's random numbers
+        tokenizer = TOKENIZERS[type(plan.config)](plan.config)
+    parameters = dict(tokenizer.named_parameters())  # buffers are state of our training, and stay as they are
+    check_tensors(plan.tensors, parameters, f"{published.path}, taken for {plan.layout.name},")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(plan.tensors[name])
+    return tokenizer.eval()
+
+
+def plan_for(published: Published, size: int | None = None, low: float | None = None) -> Plan:
+    """What published weights are, told by the names and shapes of tensors and the config beside them.
 
     Args:
         published: What `read_published` found.
@@ -52,22 +76,17 @@ def tokenizer_of(
         low: Black as the network sees it, -1 or 0; None asks likewise.
 
     Raises:
-        ValueError: if no layout fits, a setting has no counterpart here, or a tensor is missing, extra or
-            mis-shaped.
+        ValueError: if no layout fits, or a setting or a shape has no counterpart here.
     """
     layout = recognize(published.tensors, published.config, published.path.suffix)
-    asked = {"size": size, "low": low}
+    asked = {name: value for name, value in (("size", size), ("low", low)) if value is not None}
     try:
         tensors = renamed(published.tensors, layout)
-        facts = _facts(layout, published.config)
-        facts |= {name: value for name, value in asked.items() if value is not None}
-        config = layout.shape(Shapes({name: tuple(item.shape) for name, item in tensors.items()}), facts)
+        shapes = Shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        config = layout.shape(shapes, _facts(layout, published.config) | asked)
     except ValueError as error:
         raise ValueError(f"{published.path}, taken for {layout.name}: {error}") from error
-    with torch.random.fork_rng(devices=[]):  # loading draws nothing from the caller's random numbers
-        tokenizer = TOKENIZERS[type(config)](config)
-    fill(tokenizer, tensors, f"{published.path}, taken for {layout.name},")
-    return tokenizer.eval(), layout
+    return Plan(layout, config, tensors)
 
 
 def recognize(names: Iterable[str], config: Mapping[str, Any], suffix: str = "") -> Layout:
@@ -101,25 +120,10 @@ def renamed(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
             name = re.sub(pattern, replacement, name)
         if name in ours:
             raise ValueError(f"two tensors would both be {name}: the file mixes layouts")
-        ours[name] = tensor if shadow is None else shadow
+        tensor = tensor if shadow is None else shadow
+        pointwise = tensor.ndim == 2 and POINTWISE.match(name)
+        ours[name] = tensor[:, :, None, None] if pointwise else tensor
     return _from_full_size(ours) if layout.run_order else ours
-
-
-def fill(tokenizer: ImageTokenizer, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Copy tensors into a tokenizer's parameters; buffers are state of our training, and stay as they are.
-
-    Raises:
-        ValueError: naming missing, extra and mis-shaped tensors.
-    """
-    parameters = dict(tokenizer.named_parameters())
-    tensors = {
-        name: tensor[:, :, None, None] if tensor.ndim == 2 and POINTWISE.match(name) else tensor
-        for name, tensor in tensors.items()
-    }
-    check_tensors(tensors, parameters, where)
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
 
 
 def _facts(layout: Layout, config: Mapping[str, Any]) -> dict[str, Any]:

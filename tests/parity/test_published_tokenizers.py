@@ -242,12 +242,31 @@ def count(tensors: dict[str, Tensor]) -> tuple[int, int]:
 
 
 def test_full_sizes():
-    """Published counts of the peers' own networks at full size: the dVAE's 74 and 76 tensors, FLAVA's 74."""
+    """The peers' own networks at full size have the counts that ours have in the tests of layouts."""
     dall_e = pytest.importorskip("dall_e")
     flava = pytest.importorskip("transformers.models.flava")
+    janus = pytest.importorskip("transformers.models.janus")
     meta = torch.device("meta")
     assert count(dall_e.Decoder(device=meta).state_dict()) == (76, 43_829_766)
     assert count(dall_e.Encoder(device=meta).state_dict()) == (74, 53_786_240)
     with meta:
         config = flava.configuration_flava.FlavaImageCodebookConfig()
         assert count(flava.modeling_flava.FlavaImageCodebook(config).state_dict()) == (74, 53_786_240)
+        config = janus.configuration_janus.JanusVQVAEConfig()
+        assert count(janus.modeling_janus.JanusVQVAE(config).state_dict()) == (343, 71_883_403)
+
+
+def test_full_size_of_amused():
+    """aMUSEd's `VQModel` is open-muse's network, LVM's: as many tensors, as many parameters."""
+    diffusers = pytest.importorskip("diffusers")
+    with torch.device("meta"):
+        peer = diffusers.VQModel(
+            block_out_channels=(128, 256, 256, 512, 768),
+            down_block_types=("DownEncoderBlock2D",) * 5,
+            up_block_types=("UpDecoderBlock2D",) * 5,
+            layers_per_block=2,
+            latent_channels=64,
+            num_vq_embeddings=8192,
+            mid_block_add_attention=False,
+        )
+    assert count(peer.state_dict()) == (277, 146_244_675)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -18,7 +19,6 @@ from vqtok.tokenizers.interface import ImageTokenizer
 from vqtok.tokenizers.loading import import_tokenizer, load_tokenizer
 from vqtok.tokenizers.magvit2 import MAGVIT2Config, MAGVIT2Tokenizer
 from vqtok.tokenizers.maskgit import MaskGITConfig, MaskGITTokenizer
-from vqtok.tokenizers.published.files import _from_hub
 from vqtok.tokenizers.quantizer import VQConfig
 from vqtok.tokenizers.tokenizer import TokenizerConfig, VQTokenizer
 
@@ -107,6 +107,25 @@ def test_shards_of_a_larger_model(taming: VQTokenizer, tmp_path: Path):
     index = {"weight_map": places | {"lm_head.c": "not-there.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     assert same(load_tokenizer(tmp_path), taming)
+
+
+def test_hub(taming: VQTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A hub id may name a folder or a file inside; files that are not there are passed over."""
+    (tmp_path / "vqvae").mkdir()
+    save_file(weights(taming), tmp_path / "vqvae" / "diffusion_pytorch_model.safetensors")
+    torch.save(weights(taming), tmp_path / "last.ckpt")
+
+    def download(repo: str, name: str) -> str:
+        assert repo == "some/where"
+        if not (tmp_path / name).is_file():
+            raise EntryNotFoundError(name)
+        return str(tmp_path / name)
+
+    monkeypatch.setattr("vqtok.tokenizers.published.files.hf_hub_download", download)
+    assert same(load_tokenizer("some/where/vqvae"), taming)
+    assert same(load_tokenizer("some/where/last.ckpt"), taming)
+    with pytest.raises(ValueError, match="some/where is neither a file nor a folder here nor"):
+        load_tokenizer("some/where")
 
 
 def test_import(taming: VQTokenizer, tmp_path: Path):
@@ -215,7 +234,6 @@ def test_wrong_files(taming: VQTokenizer, tmp_path: Path):
         load_tokenizer("nowhere")
     with pytest.raises(ValueError, match="some/where is neither a file nor a folder here nor"):
         load_tokenizer("some/where")
-    assert _from_hub("some/where/model.ckpt", "") is None  # tests are offline
 
 
 def test_a_wrong_container(taming: VQTokenizer, tmp_path: Path):

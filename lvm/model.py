@@ -37,7 +37,7 @@ class LVMConfig:
     gpt: GPTConfig
 
     def __post_init__(self) -> None:
-        codes = self.tokenizer.quantizer.codes
+        codes = self.tokenizer.quantizer.vocab
         vocab = Layout(codes, tokens=0).vocab
         if self.gpt.vocab != vocab:
             raise ValueError(

@@ -15,7 +15,7 @@ from lvm.kind import KindClassifier, KindConfig
 from vqtok.gpt import GPTConfig
 from vqtok.tokenizers import TokenizerConfig, VQTokenizer
 from vqtok.tokenizers.autoencoder import AutoencoderConfig
-from vqtok.tokenizers.quantizer import VQConfig
+from vqtok.tokenizers.quantizers.vq import VQConfig
 from vqtok.training import launch
 from workbench import cli
 

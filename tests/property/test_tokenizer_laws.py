@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vqtok.tokenizers.autoencoder import AutoencoderConfig
 from vqtok.tokenizers.lookup import chunk_rows, nearest_code
-from vqtok.tokenizers.quantizer import VectorQuantizer, VQConfig
+from vqtok.tokenizers.quantizers.vq import VectorQuantizer, VQConfig
 from vqtok.tokenizers.tokenizer import TokenizerConfig, VQTokenizer
 
 lawful = settings(max_examples=40, deadline=None, derandomize=True)

@@ -1,7 +1,8 @@
 """Frozen dataclasses as plain JSON and back, strictly: an unknown, missing or mistyped key is an error.
 
 Nested dataclasses become nested mappings. Where a field may be one of several dataclasses, its mapping says
-which, in the form that recipes use: {"class_path": "FSQConfig", "init_args": {...}}.
+which. If each of them has a field `kind` with one literal value of its own, that is how: {"kind": "fsq",
+...}; otherwise it takes the form {"class_path": "FSQConfig", "init_args": {...}}. Recipes use the same forms.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-KIND, SETTINGS = "class_path", "init_args"
+KIND, SETTINGS, TAG = "class_path", "init_args", "kind"
 
 
 def encode(record: Any) -> Any:
@@ -28,18 +29,19 @@ def encode(record: Any) -> Any:
     return str(record) if isinstance(record, Path) else record
 
 
-def decode(kind: Any, data: Any, where: str) -> Any:
+def decode(kind: Any, data: Any, where: str, key: str = "") -> Any:
     """The value of type `kind` that `encode` turned into `data`.
 
     Args:
         kind: A dataclass, or the type of one of its fields.
         data: Plain JSON.
         where: Name of the file, for errors.
+        key: Dotted name of `data` in that file; empty for all of it.
 
     Raises:
         ValueError: naming `where` and the key that is unknown, missing or of a wrong type.
     """
-    return _decode(kind, data, where, "")
+    return _decode(kind, data, where, key)
 
 
 def arms(kind: Any) -> list[Any]:
@@ -50,6 +52,16 @@ def arms(kind: Any) -> list[Any]:
 def choices(kind: Any) -> list[Any]:
     """The dataclasses among the alternatives of a union."""
     return [arm for arm in arms(kind) if dataclasses.is_dataclass(arm)]
+
+
+def tagged(kind: Any) -> dict[str, Any]:
+    """The dataclasses of a union by the literal value of their `kind`; empty if one has none.
+
+    The first is what a mapping without `kind` means.
+    """
+    records = choices(kind)
+    tags = [_tag(record) for record in records]
+    return dict(zip(tags, records, strict=True)) if len(records) > 1 and all(tags) else {}
 
 
 def guess(name: str, names: list[str]) -> str:
@@ -63,7 +75,7 @@ def guess(name: str, names: list[str]) -> str:
 
 
 def _named(value: Any, hint: Any) -> Any:
-    if len(choices(hint)) > 1 and dataclasses.is_dataclass(value):
+    if len(choices(hint)) > 1 and dataclasses.is_dataclass(value) and not tagged(hint):
         return {KIND: type(value).__name__, SETTINGS: encode(value)}
     return encode(value)
 
@@ -71,7 +83,8 @@ def _named(value: Any, hint: Any) -> Any:
 def _decode(kind: Any, data: Any, where: str, key: str) -> Any:
     records = choices(kind)
     if records and isinstance(data, dict):
-        return _record(*_choose(records, data, where, key), where, key)
+        choose = _choose_by_tag if tagged(kind) else _choose
+        return _record(*choose(kind, data, where, key), where, key)
     for arm in arms(kind):
         if _fits(arm, data):
             return _plain(arm, data, where, key)
@@ -79,8 +92,24 @@ def _decode(kind: Any, data: Any, where: str, key: str) -> Any:
     raise ValueError(f"{where}: `{key}` is {data!r}, expected {expected}")
 
 
-def _choose(records: list[Any], data: dict[str, Any], where: str, key: str) -> tuple[Any, dict[str, Any]]:
-    """The dataclass that a mapping means, and its settings."""
+def _tag(record: Any) -> str | None:
+    hint = get_type_hints(record).get(TAG)
+    return get_args(hint)[0] if get_origin(hint) is Literal and len(get_args(hint)) == 1 else None
+
+
+def _choose_by_tag(kind: Any, data: dict[str, Any], where: str, key: str) -> tuple[Any, dict[str, Any]]:
+    """The dataclass that a mapping means by its `kind`, and its settings."""
+    records = tagged(kind)
+    tag = data.get(TAG, next(iter(records)))
+    if tag not in records:
+        name = f"{key}.{TAG}" if key else TAG
+        raise ValueError(f"{where}: `{name}` is {tag!r}, expected one of {', '.join(records)}")
+    return records[tag], data
+
+
+def _choose(kind: Any, data: dict[str, Any], where: str, key: str) -> tuple[Any, dict[str, Any]]:
+    """The dataclass that a mapping means by its `class_path`, and its settings."""
+    records = choices(kind)
     if len(records) == 1 and KIND not in data:
         return records[0], data
     names = {record.__name__: record for record in records}

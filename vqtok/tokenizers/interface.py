@@ -1,6 +1,7 @@
 """What every image tokenizer is to its users: images <-> ids, both checked at the door.
 
-Letters: b images, c channels, h w size; i j grid of codes, f = h / i pixels a code.
+Letters: b images, c channels, h w size; i j grid of codes, f = h / i pixels a code. Where a code has several
+ids, ids are (b, i, j, q) wherever (b, i, j) is said.
 """
 
 import math
@@ -35,9 +36,14 @@ class ImageTokenizer(nn.Module, Pretrained):
         raise NotImplementedError
 
     @property
+    def id_shape(self) -> tuple[int, ...]:
+        """Shape of the ids of one code: () for one id, (q,) for several."""
+        return ()
+
+    @property
     def tokens(self) -> int:
         """Ids an image of the training size turns into."""
-        return (self.config.size // self.factor) ** 2
+        return (self.config.size // self.factor) ** 2 * math.prod(self.id_shape)
 
     @property
     def decodes(self) -> bool:
@@ -63,10 +69,12 @@ class ImageTokenizer(nn.Module, Pretrained):
         """
         if not self.decodes:
             raise ValueError("these weights hold no decoder: load a publication of this tokenizer with both")
-        if ids.ndim != 3 or ids.dtype != torch.int64:
+        several = self.id_shape
+        if ids.ndim != 3 + len(several) or ids.shape[3:] != several or ids.dtype != torch.int64:
+            shape = ", ".join(["b, i, j", *map(str, several)])
             raise ValueError(
-                f"ids must be (b, i, j) int64, got {tuple(ids.shape)} {ids.dtype}: "
-                "give rows of a stream back their grid, as in ids.view(b, i, j)"
+                f"ids must be ({shape}) int64, got {tuple(ids.shape)} {ids.dtype}: "
+                f"give rows of a stream back their grid, as in ids.view({shape})"
             )
         if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocab:
             raise ValueError(

@@ -42,7 +42,7 @@ def nearest_code(vectors: Tensor, codebook: Tensor) -> Tensor:
         )
     rows = chunk_rows(len(vectors), len(codebook), vectors.is_cuda)
     ids = torch.empty(len(vectors), dtype=torch.int64, device=vectors.device)
-    with _whole_float32(vectors.device.type):
+    with whole_float32(vectors.device.type):
         codes = _padded(codebook.float())
         minus_half_squares = torch.linalg.vecdot(codes, codes).mul_(-0.5)
         transposed = codes.t().contiguous()  # (d, s l)
@@ -75,7 +75,7 @@ def _first_maximum(scores: Tensor) -> Tensor:
 
 
 @contextmanager
-def _whole_float32(device: str) -> Iterator[None]:
+def whole_float32(device: str) -> Iterator[None]:
     """No autocast, and products in float32 even where the process allows them TF32 or bfloat16."""
     backend = torch.backends.cuda if device == "cuda" else torch.backends.mkldnn
     allowed = backend.matmul.fp32_precision

@@ -9,13 +9,13 @@ Letters: b images, c channels, h w size; i j grid of codes, d bits a code.
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from vqtok.tokenizers.autoencoder import ResidualBlock, group_norm
 from vqtok.tokenizers.interface import ImageTokenizer, check_size
+from vqtok.tokenizers.quantizers.lfq import LFQ, LFQConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class MAGVIT2Config:
     """Shape of Open-MAGVIT2's tokenizer; the defaults are the 256 pixel model's.
 
     Args:
-        bits: Channels of the encoder's output, each a bit of the id; 2^bits codes.
+        quantizer: Bits of an id, which are channels of the encoder's output, and their loss.
         channels: Channels of the first level.
         multipliers: Channels of each level, in units of `channels`.
         blocks: Residual blocks a level, and in the middle, in encoder and decoder alike.
@@ -34,7 +34,7 @@ class MAGVIT2Config:
         kind: Tells folders of this network from others.
     """
 
-    bits: int = 18
+    quantizer: LFQConfig = LFQConfig(bits=18)
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
     blocks: int = 4
@@ -65,7 +65,7 @@ class MAGVIT2Tokenizer(ImageTokenizer):
         super().__init__()
         self.config = config
         self.encoder = MAGVIT2Encoder(config)
-        self.quantize = SignQuantizer(config.bits)
+        self.quantize = LFQ(config.quantizer)
         self.decoder = MAGVIT2Decoder(config)
 
     @property
@@ -76,7 +76,7 @@ class MAGVIT2Tokenizer(ImageTokenizer):
     @property
     def vocab(self) -> int:
         """Ids run from 0 to vocab - 1."""
-        return 2**self.config.bits
+        return self.config.quantizer.vocab
 
     def _ids(self, images: Tensor) -> Tensor:
         low = self.config.low
@@ -86,24 +86,6 @@ class MAGVIT2Tokenizer(ImageTokenizer):
         low = self.config.low
         codes = self.quantize.decode(ids).to(self.decoder.conv_in.weight.dtype)
         return (self.decoder(codes) - low) / (1 - low)
-
-
-class SignQuantizer(nn.Module):
-    """Vectors <-> ids without a codebook: channel n is bit n of the id, the first the least significant."""
-
-    def __init__(self, bits: int) -> None:
-        super().__init__()
-        self.bits = bits
-
-    def encode(self, vectors: Tensor) -> Tensor:
-        """(b, i, j) int64 ids of (b, d, i, j) vectors: which channels lie above zero."""
-        powers = 2 ** torch.arange(self.bits, device=vectors.device)
-        return ((vectors > 0) * powers[:, None, None]).sum(dim=1)
-
-    def decode(self, ids: Tensor) -> Tensor:
-        """(b, d, i, j) float32 vectors of -1 and 1 of (b, i, j) ids."""
-        powers = 2 ** torch.arange(self.bits, device=ids.device)
-        return ((ids[:, None] & powers[:, None, None]) != 0).float() * 2 - 1
 
 
 class MAGVIT2Encoder(nn.Module):
@@ -122,7 +104,7 @@ class MAGVIT2Encoder(nn.Module):
             self.down.append(stage)
         self.mid_block = _blocks(config, widths[-1], widths[-1])
         self.norm_out = group_norm(config, widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], config.bits, 1)
+        self.conv_out = nn.Conv2d(widths[-1], config.quantizer.width, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Vectors whose signs are the code."""
@@ -140,7 +122,7 @@ class MAGVIT2Decoder(nn.Module):
     def __init__(self, config: MAGVIT2Config) -> None:
         super().__init__()
         widths = config.widths
-        self.conv_in = nn.Conv2d(config.bits, widths[-1], 3, padding=1)
+        self.conv_in = nn.Conv2d(config.quantizer.width, widths[-1], 3, padding=1)
         self.mid_block = _blocks(config, widths[-1], widths[-1])
         self.up, self.adaptive = nn.ModuleList(), nn.ModuleList()  # by level, run from the last to the first
         for level, width in enumerate(widths):
@@ -170,8 +152,8 @@ class AdaptiveNorm(nn.Module):
     def __init__(self, config: MAGVIT2Config, width: int) -> None:
         super().__init__()
         self.groups = config.groups
-        self.gamma = nn.Linear(config.bits, width)
-        self.beta = nn.Linear(config.bits, width)
+        self.gamma = nn.Linear(config.quantizer.width, width)
+        self.beta = nn.Linear(config.quantizer.width, width)
 
     def forward(self, x: Tensor, codes: Tensor) -> Tensor:
         """Normalize (b, c, h, w), told the codes (b, d, i, j)."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vqtok.tokenizers.autoencoder import ResidualBlock, group_norm
 from vqtok.tokenizers.interface import ImageTokenizer, check_size
-from vqtok.tokenizers.quantizer import VectorQuantizer, VQConfig
+from vqtok.tokenizers.quantizers.vq import VectorQuantizer, VQConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,24 +1,26 @@
 """A VQ image tokenizer: images <-> ids of codes, trained as an autoencoder around a quantizer.
 
-Letters: b images, c channels, h w size; i j grid of codes, f = h / i pixels a code.
+Letters: b images, c channels, h w size; i j grid of codes, f = h / i pixels a code. A quantizer with several
+ids a code, such as residual quantization, has ids (b, i, j, q) wherever (b, i, j) is said.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from vqtok.tokenizers.autoencoder import AutoencoderConfig, Decoder, Encoder
 from vqtok.tokenizers.interface import ImageTokenizer, check_size
-from vqtok.tokenizers.quantizer import VectorQuantizer, VQConfig
+from vqtok.tokenizers.quantizers.choice import QuantizerConfig, build
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
-    """A tokenizer: autoencoder, codebook and the range of pixels the network sees.
+    """A tokenizer: autoencoder, quantizer and the range of pixels the network sees.
 
     Args:
         autoencoder: Shape of encoder and decoder.
-        quantizer: Shape of the codebook.
+        quantizer: What turns vectors into ids: its `kind`, and the settings of that kind.
         size: Pixels a side of the images it was trained on; others work if they divide by the factor.
         low: Black as the network sees it (-1 in taming's family, 0 in muse's and LVM's); white is 1.
         decodes: Whether there is a decoder; False for weights that were published without theirs.
@@ -28,7 +30,7 @@ class TokenizerConfig:
     """
 
     autoencoder: AutoencoderConfig
-    quantizer: VQConfig
+    quantizer: QuantizerConfig
     size: int = 256
     low: float = -1.0
     decodes: bool = True
@@ -39,16 +41,20 @@ class TokenizerConfig:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What a training step needs: images (b, c, h, w) not clamped, ids (b, i, j), vectors (b, d, i, j)."""
+    """What a training step needs: images (b, c, h, w) not clamped, ids (b, i, j), vectors (b, d, i, j).
+
+    With the quantizer's loss, and the terms it is made of by name.
+    """
 
     images: Tensor
     ids: Tensor
     vectors: Tensor
     quantizer_loss: Tensor
+    terms: Mapping[str, Tensor]
 
 
 class VQTokenizer(ImageTokenizer):
-    """Images (b, 3, h, w) in [0, 1] <-> ids (b, i, j) int64 in [0, vocab)."""
+    """Images (b, 3, h, w) in [0, 1] <-> ids (b, i, j) int64 in [0, vocab), by any quantizer."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
@@ -56,7 +62,7 @@ class VQTokenizer(ImageTokenizer):
         latent, width = config.autoencoder.latent, config.quantizer.width
         self.encoder = Encoder(config.autoencoder)
         self.quant_conv = nn.Conv2d(latent, width, 1)
-        self.quantize = VectorQuantizer(config.quantizer)
+        self.quantize = build(config.quantizer)
         if config.decodes:
             self.post_quant_conv = nn.Conv2d(width, latent, 1)
             self.decoder = Decoder(config.autoencoder)
@@ -69,7 +75,12 @@ class VQTokenizer(ImageTokenizer):
     @property
     def vocab(self) -> int:
         """Ids run from 0 to vocab - 1."""
-        return self.config.quantizer.codes
+        return self.config.quantizer.vocab
+
+    @property
+    def id_shape(self) -> tuple[int, ...]:
+        """Shape of the ids of one code: () for one id, (q,) for several."""
+        return self.quantize.id_shape
 
     @property
     def decodes(self) -> bool:
@@ -79,8 +90,9 @@ class VQTokenizer(ImageTokenizer):
     def forward(self, images: Tensor) -> Reconstruction:
         """Encode, quantize with a straight-through gradient, decode."""
         vectors = self._vectors(images)
-        quantized = self.quantize(vectors)
-        return Reconstruction(self._pixels(quantized.vectors), quantized.ids, vectors, quantized.loss)
+        out = self.quantize(vectors)
+        images = self._pixels(out.vectors.to(self.post_quant_conv.weight.dtype))
+        return Reconstruction(images, out.ids, vectors, out.loss, out.terms)
 
     def _ids(self, images: Tensor) -> Tensor:
         return self.quantize.encode(self._vectors(images))

@@ -14,7 +14,8 @@ import jsonargparse
 import yaml
 
 from vqtok.storage.folders import write_file
-from vqtok.storage.records import KIND, SETTINGS, choices, encode, guess
+from vqtok.storage.records import KIND, SETTINGS, choices, encode, guess, tagged
+from vqtok.training.recipes import read_yaml, settle
 from vqtok.training.run import Diverged
 
 Config = TypeVar("Config")
@@ -84,16 +85,18 @@ def _read(kind: type[Config], argv: Sequence[str]) -> tuple[Config, str]:
     """The configuration, and itself as YAML that reads back as the same."""
     argv = list(argv)
     names = list(_names(kind))
-    files = {path: _mapping(path) for path in _files(argv)}
+    last = reversed(dict.fromkeys(reversed(_files(argv))))  # named twice, it stands last
+    files = {path: _mapping(path) for path in last}
     for path, data in files.items():
         _check(kind, data, path, "")
     for token in argv:
         _check_flag(token, names)
+    words = settle(kind, files, argv)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config", help="Recipe in YAML; later ones win over earlier ones.")
     parser.add_class_arguments(kind)
     try:
-        made = vars(parser.instantiate(parser.parse_args(argv)))
+        made = vars(parser.instantiate(parser.parse_args(words)))
         config = kind(**{field.name: made[field.name] for field in dataclasses.fields(kind)})
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise ValueError(_explain(str(error), files, argv)) from error
@@ -120,7 +123,7 @@ def _mapping(path: str) -> dict[str, Any]:
             f"{path}: no such file" + (f"; did you mean {Path(path).with_name(near[0])}?" if near else "")
         )
     try:
-        data = yaml.safe_load(Path(path).read_text())
+        data = read_yaml(Path(path).read_text())
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text: {error}") from error
     except yaml.YAMLError as error:
@@ -149,7 +152,7 @@ def _check(kind: Any, data: dict[str, Any], where: str, prefix: str) -> None:
         if key not in hints:
             raise ValueError(f"{where}: unknown setting `{name}`{guess(name, list(_names(kind, prefix)))}")
         records = {record.__name__: record for record in choices(hints[key])}
-        if not records or not isinstance(value, dict):
+        if not records or not isinstance(value, dict) or tagged(hints[key]):
             continue
         if KIND in value:
             arm = str(value[KIND]).rsplit(".")[-1]

@@ -11,7 +11,7 @@ from lvm.layout import Layout
 from lvm.model import LVM, LVMConfig
 from vqtok.gpt.config import GPTConfig
 from vqtok.tokenizers.autoencoder import AutoencoderConfig
-from vqtok.tokenizers.quantizer import VQConfig
+from vqtok.tokenizers.quantizers.vq import VQConfig
 from vqtok.tokenizers.tokenizer import TokenizerConfig, VQTokenizer
 
 TOKENS, CODES, PAIRS = 16, 32, 3

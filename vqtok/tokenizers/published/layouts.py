@@ -11,6 +11,8 @@ from typing import Any
 from vqtok.tokenizers.published.shapes import (
     Shapes,
     dvae_config,
+    gumbel_config,
+    ibq_config,
     magvit2_config,
     maskgit_config,
     vq_config,
@@ -148,8 +150,18 @@ LAYOUTS = (
         riders=(r"post_quant_conv\.",),
         size=512,
     ),
+    Layout(
+        name="taming Gumbel VQGAN",
+        marks=(RESNET[0], r"quantize\.proj\."),
+        shape=gumbel_config,
+    ),
+    Layout(  # taming's names, but other codes are chosen: told by deeper levels and the means it came with
+        name="IBQ",
+        marks=(*RESNET, r"encoder\.down\.0\.block\.3\.", r"model_ema\."),
+        shape=ibq_config,
+    ),
     MUSE,
     # Without a config: taming and latent diffusion publish .ckpt; only open-muse's has no attention there.
     replace(MUSE, classes=(), absent=(MIDDLE_ATTENTION,), suffixes=(".bin", ".safetensors", ".pt", ".pth")),
-    Layout(name="taming VQGAN", marks=RESNET),  # latent diffusion's, IBQ's and Meta's Chameleon too
+    Layout(name="taming VQGAN", marks=RESNET),  # latent diffusion's and Meta's Chameleon too
 )

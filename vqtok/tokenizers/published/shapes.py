@@ -12,7 +12,11 @@ from vqtok.tokenizers.autoencoder import AutoencoderConfig
 from vqtok.tokenizers.dvae import DVAEConfig
 from vqtok.tokenizers.magvit2 import MAGVIT2Config
 from vqtok.tokenizers.maskgit import MaskGITConfig
-from vqtok.tokenizers.quantizer import VQConfig
+from vqtok.tokenizers.quantizers.choice import QuantizerConfig
+from vqtok.tokenizers.quantizers.gumbel import GumbelConfig
+from vqtok.tokenizers.quantizers.ibq import IBQConfig
+from vqtok.tokenizers.quantizers.lfq import LFQConfig
+from vqtok.tokenizers.quantizers.vq import VQConfig
 from vqtok.tokenizers.tokenizer import TokenizerConfig
 
 Shape = tuple[int, ...]
@@ -35,22 +39,20 @@ class Shapes(dict[str, Shape]):
 
 
 def vq_config(shapes: Shapes, facts: Mapping[str, Any]) -> TokenizerConfig:
-    """The ResNet family: taming, latent diffusion, open-muse, LlamaGen, IBQ, Chameleon, Janus, diffusers."""
-    levels = shapes.count("encoder.down.#.")
-    autoencoder = AutoencoderConfig(
-        **_pyramid(shapes),
-        attention_levels=tuple(level for level in range(levels) if shapes.has(f"encoder.down.{level}.attn.")),
-        middle_attention=shapes.has("encoder.mid.attn_1."),
-        latent=shapes["encoder.conv_out.weight"][0],
-        groups=facts["groups"],
-    )
-    return TokenizerConfig(
-        autoencoder=autoencoder,
-        quantizer=_codebook(shapes, normalize=facts["normalize"]),
-        size=facts["size"],
-        low=facts["low"],
-        decodes=shapes.has("decoder."),
-    )
+    """The ResNet family: taming, latent diffusion, open-muse, LlamaGen, Chameleon, Janus, diffusers."""
+    return _resnet(shapes, facts, _codebook(shapes, normalize=facts["normalize"]))
+
+
+def ibq_config(shapes: Shapes, facts: Mapping[str, Any]) -> TokenizerConfig:
+    """The same network around a codebook that is asked for the largest dot product."""
+    codes, width = shapes["quantize.embedding.weight"]
+    return _resnet(shapes, facts, IBQConfig(codes=codes, width=width))
+
+
+def gumbel_config(shapes: Shapes, facts: Mapping[str, Any]) -> TokenizerConfig:
+    """The same network around a classifier of codes."""
+    codes, width = shapes["quantize.embed.weight"]
+    return _resnet(shapes, facts, GumbelConfig(codes=codes, width=width, hard=True))
 
 
 def maskgit_config(shapes: Shapes, facts: Mapping[str, Any]) -> MaskGITConfig:
@@ -67,7 +69,7 @@ def magvit2_config(shapes: Shapes, facts: Mapping[str, Any]) -> MAGVIT2Config:
     """Open-MAGVIT2's tokenizer."""
     return MAGVIT2Config(
         **_pyramid(shapes),
-        bits=shapes["encoder.conv_out.weight"][0],
+        quantizer=LFQConfig(bits=shapes["encoder.conv_out.weight"][0]),
         groups=facts["groups"],
         size=facts["size"],
         low=facts["low"],
@@ -85,6 +87,21 @@ def dvae_config(shapes: Shapes, facts: Mapping[str, Any]) -> DVAEConfig:
         blocks=shapes.count("encoder.blocks.group_1.block_#."),
         size=facts["size"],
         decodes=decodes,
+    )
+
+
+def _resnet(shapes: Shapes, facts: Mapping[str, Any], quantizer: QuantizerConfig) -> TokenizerConfig:
+    levels = range(shapes.count("encoder.down.#."))
+    autoencoder = AutoencoderConfig(
+        **_pyramid(shapes),
+        attention_levels=tuple(level for level in levels if shapes.has(f"encoder.down.{level}.attn.")),
+        middle_attention=shapes.has("encoder.mid.attn_1."),
+        latent=shapes["encoder.conv_out.weight"][0],
+        groups=facts["groups"],
+    )
+    decodes = shapes.has("decoder.")
+    return TokenizerConfig(
+        autoencoder=autoencoder, quantizer=quantizer, size=facts["size"], low=facts["low"], decodes=decodes
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vqtok.tokenizers.autoencoder import AutoencoderConfig
-from vqtok.tokenizers.quantizer import VQConfig
+from vqtok.tokenizers.quantizers.vq import VQConfig
 from vqtok.tokenizers.tokenizer import TokenizerConfig, VQTokenizer
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vqtok.tokenizers.autoencoder import AutoencoderConfig, Decoder, Downsample, Encoder
-from vqtok.tokenizers.quantizer import VQConfig
+from vqtok.tokenizers.quantizers.vq import VQConfig
 from vqtok.tokenizers.tokenizer import TokenizerConfig, VQTokenizer
 
 

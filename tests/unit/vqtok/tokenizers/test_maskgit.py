@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from vqtok.tokenizers.maskgit import MaskGITBlock, MaskGITConfig, MaskGITTokenizer
-from vqtok.tokenizers.quantizer import VQConfig
+from vqtok.tokenizers.quantizers.vq import VQConfig
 
 
 @pytest.fixture

@@ -3,21 +3,25 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
 from vqtok.data import folders
 from vqtok.data.pictures import write_picture
+from vqtok.storage.records import encode
 from vqtok.tokenizers import losses, train
 from vqtok.tokenizers.evaluate import measure
 from vqtok.tokenizers.loading import load_tokenizer
-from vqtok.tokenizers.quantizer import VectorQuantizer
+from vqtok.tokenizers.quantizers.vq import VectorQuantizer
 from vqtok.tokenizers.tokenizer import TokenizerConfig
 from vqtok.tokenizers.train import EmojiImages, ImagesConfig, LossConfig, TrainConfig
+from vqtok.training.config import launch
 from vqtok.training.optim import OptimConfig
 from vqtok.training.run import Run, RunConfig
 from vqtok.training.schedule import LRConfig
@@ -86,6 +90,35 @@ def test_learns(recipe: TrainConfig):
     assert [path.name for path in (recipe.run.folder / "pictures").iterdir()] == [
         "reconstructions-000030.png"
     ]
+
+
+QUANTIZERS = {
+    "fsq": "{kind: fsq, levels: [8, 8, 8, 5]}",
+    "vq": "{kind: vq, codes: 32, width: 4, kmeans: 2, rotate: true}",
+    "simvq": "{kind: simvq, codes: 32, width: 4}",
+    "lfq": "{kind: lfq, bits: 5, temperature: 1e-1}",
+    "bsq": "{kind: bsq, bits: 5}",
+    "gumbel": "{kind: gumbel, codes: 32, width: 4}",
+    "residual": "{kind: residual, stages: 2, codes: 32, width: 4, means: true}",
+    "ibq": "{kind: ibq, codes: 32, width: 4}",
+}
+
+
+@pytest.mark.parametrize("kind", QUANTIZERS)
+def test_any_quantizer_trains_from_a_recipe(recipe: TrainConfig, kind: str, tmp_path: Path):
+    """A recipe names one by its kind; it trains, is evaluated, saved, and loaded as the same."""
+    settings = encode(replace(recipe, lr=replace(recipe.lr, steps=2, warmup_steps=0)))
+    settings["tokenizer"]["quantizer"] = yaml.safe_load(QUANTIZERS[kind])
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    launch(train.train, TrainConfig, ["--config", str(tmp_path / "recipe.yaml")])
+    losses = recorded(recipe.run.folder, "loss")
+    assert losses and all(isfinite(loss) for loss in losses)
+    tokenizer = load_tokenizer(recipe.run.folder / "model")
+    assert tokenizer.config.quantizer.kind == kind
+    image = train.images(recipe)[1]["images"][0][None]
+    ids = tokenizer.encode(image)
+    assert ids.shape == (1, 4, 4, *tokenizer.quantize.id_shape) and int(ids.max()) < tokenizer.vocab
+    assert tokenizer.decode(ids).shape == image.shape
 
 
 @pytest.mark.parametrize("means", [False, True])

@@ -19,7 +19,9 @@ from vqtok.tokenizers.interface import ImageTokenizer
 from vqtok.tokenizers.loading import import_tokenizer, load_tokenizer
 from vqtok.tokenizers.magvit2 import MAGVIT2Config, MAGVIT2Tokenizer
 from vqtok.tokenizers.maskgit import MaskGITConfig, MaskGITTokenizer
-from vqtok.tokenizers.quantizer import VQConfig
+from vqtok.tokenizers.quantizers.ibq import IBQConfig
+from vqtok.tokenizers.quantizers.lfq import LFQConfig
+from vqtok.tokenizers.quantizers.vq import VQConfig
 from vqtok.tokenizers.tokenizer import TokenizerConfig, VQTokenizer
 
 Tensors = dict[str, Tensor]
@@ -141,10 +143,23 @@ def test_import(taming: VQTokenizer, tmp_path: Path):
     assert not (tmp_path / "more").exists()
 
 
-CODEBOOK = VQConfig(codes=8, width=4, normalize=False)
+def test_ibq_is_no_taming(taming: VQTokenizer, tmp_path: Path):
+    """Under the same names IBQ asks for the largest dot product; it is told by its depth and its means."""
+    shape, quantizer = replace(taming.config.autoencoder, blocks=4), IBQConfig(codes=16, width=4)
+    ibq = VQTokenizer(replace(taming.config, autoencoder=shape, quantizer=quantizer)).eval()
+    means = {f"model_ema.{name.replace('.', '')}": tensor for name, tensor in weights(ibq).items()}
+    torch.save({"state_dict": weights(ibq) | means}, tmp_path / "IBQ.ckpt")
+    loaded = load_tokenizer(tmp_path / "IBQ.ckpt")
+    assert same(loaded, ibq)
+    images = torch.rand(1, 3, 8, 8)
+    scores = torch.einsum("bdij,kd->bkij", loaded._vectors(images), loaded.quantize.embedding.weight)
+    assert torch.equal(loaded.encode(images), scores.argmax(1))
+
+
+CODEBOOK, BITS = VQConfig(codes=8, width=4, normalize=False), LFQConfig(bits=3)
 OTHERS = {
     "maskgit": (MaskGITTokenizer, MaskGITConfig(quantizer=CODEBOOK, channels=32, multipliers=(1, 2))),
-    "magvit2": (MAGVIT2Tokenizer, MAGVIT2Config(bits=3, channels=32, multipliers=(1, 2), blocks=1)),
+    "magvit2": (MAGVIT2Tokenizer, MAGVIT2Config(quantizer=BITS, channels=32, multipliers=(1, 2), blocks=1)),
     "dvae": (DVAETokenizer, DVAEConfig(vocab=9, channels=4, embedding=3)),
 }
 

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as distributed
 from safetensors.torch import save_file
 
-from vqtok.tokenizers.quantizer import VectorQuantizer, VQConfig
+from vqtok.tokenizers.quantizers.vq import VectorQuantizer, VQConfig
 
 meeting, rank, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 torch.manual_seed(0)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vqtok.tokenizers.lookup import nearest_code
-from vqtok.tokenizers.quantizer import VectorQuantizer, VQConfig
+from vqtok.tokenizers.quantizers.vq import VectorQuantizer, VQConfig
 
 HERE = Path(__file__).parent
 
@@ -43,7 +43,7 @@ def test_forward(normalize: bool):
     flat = F.normalize(rows(vectors), dim=1) if normalize else rows(vectors)
     assert torch.equal(out.ids.flatten(), nearest_code(flat, vq.codebook()))
     assert torch.equal(vq.encode(vectors), out.ids)
-    torch.testing.assert_close(out.vectors, vq.decode(out.ids), atol=1e-6, rtol=0)  # z + (e - z) rounds
+    assert torch.equal(out.vectors, vq.decode(out.ids))
 
 
 def test_normalized_codes_lie_on_the_sphere():
@@ -189,7 +189,7 @@ def test_restarted_codes_get_time():
 def test_ranks_restart_alike(tmp_path: Path):
     """Two processes with different vectors keep one codebook: counts are summed, rank 0 gives new codes."""
     places = [tmp_path / f"{rank}.safetensors" for rank in (0, 1)]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[3]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[4]), "OMP_NUM_THREADS": "1"}
     both = [
         subprocess.Popen(
             [sys.executable, str(HERE / "restarts.py"), str(tmp_path / "meet"), str(rank), str(place)],
@@ -231,3 +231,26 @@ def test_mistakes_are_named(options: dict):
     """A codebook of no use is refused with the value."""
     with pytest.raises(ValueError, match=str([*options.values()][0])):
         VQConfig(**{"codes": 16, "width": 4, **options})
+
+
+def test_legacy_weights():
+    """The codebook has weight beta and the commitment 1, as in taming's default."""
+    vq, vectors = quantizer(normalize=False, beta=0.25, legacy=True), grids().requires_grad_()
+    out = vq(vectors)
+    out.loss.backward()
+    z, e, ids = rows(vectors.detach()), vq.codebook().detach(), out.ids.flatten()
+    torch.testing.assert_close(rows(vectors.grad), 2 * (z - e[ids]) / z.numel())
+    towards_vectors = torch.zeros_like(e).index_add(0, ids, 0.25 * 2 * (e[ids] - z) / z.numel())
+    torch.testing.assert_close(vq.embedding.weight.grad, towards_vectors)
+
+
+def test_rotation_is_a_choice():
+    """It changes the encoder's gradient and nothing else."""
+    found = []
+    for rotate in (False, True):
+        vq, vectors = quantizer(rotate=rotate), grids().requires_grad_()
+        out = vq(vectors)
+        found.append((out, torch.autograd.grad(out.vectors.square().sum(), vectors)[0]))
+    (plain, straight), (turned, rotated) = found
+    assert torch.equal(plain.vectors, turned.vectors) and torch.equal(plain.loss, turned.loss)
+    assert not torch.allclose(straight, rotated)

@@ -1,0 +1,74 @@
+"""Dataclasses of a union that say by a literal `kind` which they are."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from vqtok.storage.records import decode, encode, tagged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The first kind."""
+
+    kind: Literal["table"] = "table"
+    codes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The second kind."""
+
+    kind: Literal["grid"] = "grid"
+    levels: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """One without a kind."""
+
+    codes: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """One of two, or none."""
+
+    either: Table | Grid
+    spare: Table | Grid | None = None
+
+
+@pytest.mark.parametrize("either", [Table(codes=3), Grid(levels=(4, 5))])
+def test_round_trip(either: Table | Grid):
+    """The mapping holds the settings and the kind, and reads back as the same dataclass."""
+    data = encode(Holder(either=either, spare=either))
+    assert data["either"] == encode(either) and data["either"]["kind"] == either.kind
+    assert decode(Holder, data, "here") == Holder(either=either, spare=either)
+
+
+def test_without_a_kind_it_is_the_first():
+    """As in files from before there were others."""
+    assert decode(Holder, {"either": {"codes": 9}}, "here") == Holder(either=Table(codes=9))
+
+
+def test_kinds_of_a_union():
+    """All of its dataclasses must have one; a single dataclass needs none."""
+    assert tagged(Table | Grid) == tagged(Grid | Table | None) == {"table": Table, "grid": Grid}
+    assert tagged(Table | Plain) == tagged(Table) == tagged(int | None) == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"kind": "tree"}, "here: `either.kind` is 'tree', expected one of table, grid"),
+        ({"kind": "grid", "codes": 3}, "here: unknown setting `either.codes`; did you mean `either.levels`"),
+        ({"kind": "grid"}, "here: setting `either.levels` is missing"),
+        ({"levels": [3]}, "here: unknown setting `either.levels`"),
+        (7, "here: `either` is 7, expected Table or Grid"),
+    ],
+)
+def test_mistakes_are_named(data: object, told: str):
+    """The file, the setting and what it should be."""
+    with pytest.raises(ValueError, match=told):
+        decode(Holder, {"either": data}, "here")

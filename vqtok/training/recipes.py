@@ -1,0 +1,115 @@
+"""Recipes and flags for a setting that is one of several dataclasses by its `kind`, such as a quantizer.
+
+jsonargparse takes the first dataclass that a mapping fits, so a flag for one of them could turn it silently
+into another. Here such a setting is put together first, whole and checked, with its `kind` said.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, get_type_hints
+
+import yaml
+
+from vqtok.storage.records import TAG, choices, decode, encode, tagged
+
+Settings = dict[str, Any]
+
+
+def settle(kind: Any, files: dict[str, Settings], argv: list[str]) -> list[str]:
+    """Flags that say the same as `argv` and its files, in which every setting that has a `kind` is whole.
+
+    Later files win over earlier ones and flags over files. One that names another `kind` drops what was said
+    before; else settings add up. Without any `kind`, it is the first.
+
+    Args:
+        kind: The dataclass of all settings.
+        files: Settings by the name of their file, in order.
+        argv: Flags, those that name the files among them.
+
+    Raises:
+        ValueError: naming a setting that is unknown, missing or of a wrong type, and where it stands.
+    """
+    contents = [json.loads(json.dumps(data, default=str)) for data in files.values()]
+    settled = []
+    for name, hint in _unions(kind):
+        said = [(file, _take(data, name.split("."))) for file, data in zip(files, contents, strict=True)]
+        flags, argv = _take_flags(name, argv)
+        said = [(file, data) for file, data in said if data is not None] + [("flags", data) for data in flags]
+        if said:
+            whole = decode(hint, _added(hint, said), said[-1][0], name)
+            settled.append(_nested(name.split("."), encode(whole)))
+    if not settled:
+        return argv
+    return [f"--config={json.dumps(data)}" for data in contents + settled] + _without_files(argv)
+
+
+def read_yaml(text: str) -> Any:
+    """What YAML text says; 3e-4 is a number in it, as it is everywhere but in YAML 1.1."""
+    return yaml.load(text, _Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, with floats that have an exponent and no point."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), [*"-+0123456789"]
+)
+
+
+def _unions(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and types of all settings that are one of several dataclasses by their `kind`."""
+    for name, hint in get_type_hints(kind).items():
+        if tagged(hint):
+            yield prefix + name, hint
+        elif len(choices(hint)) == 1:
+            yield from _unions(choices(hint)[0], f"{prefix}{name}.")
+
+
+def _added(hint: Any, said: list[tuple[str, Any]]) -> Any:
+    """All that was said about one setting, in order."""
+    first, whole = next(iter(tagged(hint))), {}
+    for _, data in said:
+        if not isinstance(data, dict):
+            return data
+        other = TAG in data and data[TAG] != whole.get(TAG, first)
+        whole = data if other else whole | data
+    return whole
+
+
+def _take(data: Any, names: list[str]) -> Any:
+    """Remove and return the setting of a dotted name; None if there is none."""
+    for name in names[:-1]:
+        data = data.get(name) if isinstance(data, dict) else None
+    return data.pop(names[-1], None) if isinstance(data, dict) else None
+
+
+def _nested(names: list[str], value: Any) -> Settings:
+    return {names[0]: _nested(names[1:], value) if names[1:] else value}
+
+
+def _take_flags(name: str, argv: list[str]) -> tuple[list[Any], list[str]]:
+    """What flags say about the setting `name`, one by one, `kind` first; and the other flags."""
+    found, rest, words = [], [], iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        below = flag[2:] == name or flag.startswith(f"--{name}.")
+        if not below or word.startswith(f"--{name}.help"):
+            rest.append(word)
+            continue
+        value = read_yaml(value if equals else next(words, ""))
+        setting = flag.removeprefix(f"--{name}").removeprefix(".")
+        found.append({setting: value} if setting else value)
+    return sorted(found, key=lambda data: not isinstance(data, dict) or TAG not in data), rest
+
+
+def _without_files(argv: list[str]) -> list[str]:
+    words = iter(argv)
+    rest = []
+    for word in words:
+        if word == "--config":
+            next(words, None)
+        elif not word.startswith("--config="):
+            rest.append(word)
+    return rest

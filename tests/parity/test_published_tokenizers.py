@@ -203,6 +203,8 @@ def test_dall_e(tmp_path: Path):
     torch.testing.assert_close(ours.decoder(ours.decoder.embed(switched)), told, **CLOSE)
     pixels = dall_e.unmap_pixels(torch.sigmoid(told[:, :3]))
     torch.testing.assert_close(ours.decode(ids), pixels, **CLOSE)
+    half = load_tokenizer(tmp_path / "encoder.pkl")
+    assert not half.decodes and torch.equal(half.encode(PIXELS), ids)
 
 
 def test_flava(tmp_path: Path):

@@ -125,7 +125,7 @@ LAYOUTS = (
     ),
     Layout(
         name="OpenAI dVAE",
-        marks=(r"encoder\.blocks\.input\.w$", r"decoder\.blocks\.input\.w$"),
+        marks=(r"encoder\.blocks\.input\.w$",),
         renames=OPENAI,
         shape=dvae_config,
     ),

@@ -57,12 +57,14 @@ def tokenizer_of(published: Published, plan: Plan) -> ImageTokenizer:
     Raises:
         ValueError: naming every tensor that is missing, extra or mis-shaped.
     """
+    kind = TOKENIZERS[type(plan.config)]
+    with torch.device("meta"):  # nothing is allocated before every shape is known to be right
+        wanted = dict(kind(plan.config).named_parameters())
+    check_tensors(plan.tensors, wanted, f"{published.path}, taken for {plan.layout.name},")
     with torch.random.fork_rng(devices=[]):  # loading draws nothing from the caller's random numbers
-        tokenizer = TOKENIZERS[type(plan.config)](plan.config)
-    parameters = dict(tokenizer.named_parameters())  # buffers are state of our training, and stay as they are
-    check_tensors(plan.tensors, parameters, f"{published.path}, taken for {plan.layout.name},")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
+        tokenizer = kind(plan.config)
+    with torch.no_grad():  # buffers are state of our training, and stay as they are
+        for name, parameter in tokenizer.named_parameters():
             parameter.copy_(plan.tensors[name])
     return tokenizer.eval()
 
@@ -128,7 +130,7 @@ def renamed(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
 
 def _facts(layout: Layout, config: Mapping[str, Any]) -> dict[str, Any]:
     """What tensors do not tell: from the config where it does, else from the layout."""
-    config = config.get("vq_config", config)
+    config = config.get("vq_config") or config  # of a larger model
     for name, only in FIXED.items():
         if config.get(name, only) != only:
             raise ValueError(f"its config has {name} {config[name]!r}, but only {only!r} can be loaded")

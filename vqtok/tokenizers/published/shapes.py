@@ -28,6 +28,20 @@ class Shapes(dict[str, Shape]):
     def __missing__(self, name: str) -> Shape:
         raise ValueError(f"missing {name}, without which the network's shape is unknown")
 
+    def kernel(self, name: str) -> Shape:
+        """The four sizes of a convolution's weight."""
+        return self._with_axes(name, 4)
+
+    def table(self, name: str) -> Shape:
+        """Rows and columns of a codebook."""
+        return self._with_axes(name, 2)
+
+    def _with_axes(self, name: str, axes: int) -> Shape:
+        shape = self[name]
+        if len(shape) != axes or 0 in shape:
+            raise ValueError(f"mis-shaped {name} {shape}, which should have {axes} axes, none of them empty")
+        return shape
+
     def count(self, pattern: str) -> int:
         """How many numbers stand where `pattern` has `#`, in names that begin so."""
         expression = re.compile(re.escape(pattern).replace(r"\#", r"(\d+)"))
@@ -45,13 +59,13 @@ def vq_config(shapes: Shapes, facts: Mapping[str, Any]) -> TokenizerConfig:
 
 def ibq_config(shapes: Shapes, facts: Mapping[str, Any]) -> TokenizerConfig:
     """The same network around a codebook that is asked for the largest dot product."""
-    codes, width = shapes["quantize.embedding.weight"]
+    codes, width = shapes.table("quantize.embedding.weight")
     return _resnet(shapes, facts, IBQConfig(codes=codes, width=width))
 
 
 def gumbel_config(shapes: Shapes, facts: Mapping[str, Any]) -> TokenizerConfig:
     """The same network around a classifier of codes."""
-    codes, width = shapes["quantize.embed.weight"]
+    codes, width = shapes.table("quantize.embed.weight")
     return _resnet(shapes, facts, GumbelConfig(codes=codes, width=width, hard=True))
 
 
@@ -69,7 +83,7 @@ def magvit2_config(shapes: Shapes, facts: Mapping[str, Any]) -> MAGVIT2Config:
     """Open-MAGVIT2's tokenizer."""
     return MAGVIT2Config(
         **_pyramid(shapes),
-        quantizer=LFQConfig(bits=shapes["encoder.conv_out.weight"][0]),
+        quantizer=LFQConfig(bits=shapes.kernel("encoder.conv_out.weight")[0]),
         groups=facts["groups"],
         size=facts["size"],
         low=facts["low"],
@@ -79,11 +93,11 @@ def magvit2_config(shapes: Shapes, facts: Mapping[str, Any]) -> MAGVIT2Config:
 def dvae_config(shapes: Shapes, facts: Mapping[str, Any]) -> DVAEConfig:
     """OpenAI's dVAE, or its encoder alone."""
     decodes = shapes.has("decoder.")
-    embedding = {"embedding": shapes["decoder.blocks.input.weight"][0]} if decodes else {}
+    embedding = {"embedding": shapes.kernel("decoder.blocks.input.weight")[0]} if decodes else {}
     return DVAEConfig(
         **embedding,
-        vocab=shapes["encoder.blocks.output.conv.weight"][0],
-        channels=shapes["encoder.blocks.input.weight"][0],
+        vocab=shapes.kernel("encoder.blocks.output.conv.weight")[0],
+        channels=shapes.kernel("encoder.blocks.input.weight")[0],
         blocks=shapes.count("encoder.blocks.group_1.block_#."),
         size=facts["size"],
         decodes=decodes,
@@ -96,7 +110,7 @@ def _resnet(shapes: Shapes, facts: Mapping[str, Any], quantizer: QuantizerConfig
         **_pyramid(shapes),
         attention_levels=tuple(level for level in levels if shapes.has(f"encoder.down.{level}.attn.")),
         middle_attention=shapes.has("encoder.mid.attn_1."),
-        latent=shapes["encoder.conv_out.weight"][0],
+        latent=shapes.kernel("encoder.conv_out.weight")[0],
         groups=facts["groups"],
     )
     decodes = shapes.has("decoder.")
@@ -107,9 +121,9 @@ def _resnet(shapes: Shapes, facts: Mapping[str, Any], quantizer: QuantizerConfig
 
 def _pyramid(shapes: Shapes) -> dict[str, Any]:
     """Channels, multipliers and blocks, as all ResNet encoders here tell them."""
-    channels = shapes["encoder.conv_in.weight"][0]
+    channels = shapes.kernel("encoder.conv_in.weight")[0]
     levels = shapes.count("encoder.down.#.")
-    widths = [shapes[f"encoder.down.{level}.block.0.conv1.weight"][0] for level in range(levels)]
+    widths = [shapes.kernel(f"encoder.down.{level}.block.0.conv1.weight")[0] for level in range(levels)]
     if any(width % channels for width in widths):
         raise ValueError(f"levels of {widths} channels, which are no multiples of the first's {channels}")
     return {
@@ -120,5 +134,5 @@ def _pyramid(shapes: Shapes) -> dict[str, Any]:
 
 
 def _codebook(shapes: Shapes, normalize: bool) -> VQConfig:
-    codes, width = shapes["quantize.embedding.weight"]
+    codes, width = shapes.table("quantize.embedding.weight")
     return VQConfig(codes=codes, width=width, normalize=normalize)

@@ -210,6 +210,27 @@ def test_what_the_shape_rests_on_must_be_there(taming: VQTokenizer, tmp_path: Pa
         load_tokenizer(tmp_path / "a.bin")
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"), [("encoder.conv_in.weight", ()), ("quantize.embedding.weight", (3, 4, 5))]
+)
+def test_what_the_shape_rests_on_must_be_whole(
+    taming: VQTokenizer, name: str, shape: tuple[int, ...], tmp_path: Path
+):
+    """Where such a tensor has other axes the message names it too."""
+    torch.save(weights(taming) | {name: torch.ones(shape)}, tmp_path / "a.bin")
+    with pytest.raises(ValueError, match=f"taming VQGAN: mis-shaped {name} {re.escape(str(shape))}, which"):
+        load_tokenizer(tmp_path / "a.bin")
+
+
+def test_nothing_is_built_before_shapes_are_right(taming: VQTokenizer, tmp_path: Path):
+    """A small file that claims a network of a billion numbers is refused without allocating them."""
+    wide = {"encoder.conv_in.weight": torch.ones(32 * 500, 1, 1, 1)}
+    wide |= {f"encoder.down.{level}.block.0.conv1.weight": torch.ones(32 * 500, 1, 1, 1) for level in (0, 1)}
+    torch.save(weights(taming) | wide, tmp_path / "a.bin")
+    with pytest.raises(ValueError, match=r"mis-shaped encoder.conv_in.weight \(16000, 1, 1, 1\) instead of"):
+        load_tokenizer(tmp_path / "a.bin")
+
+
 def test_two_names_for_one_tensor(taming: VQTokenizer, tmp_path: Path):
     """A file that holds a tensor under two layouts' names is refused, not half read."""
     tensors = {"encoder.down_blocks.0.resnets.0.norm1.weight": torch.ones(2)}

@@ -43,6 +43,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     _add_encode(verbs)
     _add_evaluate(verbs)
     _add_prompt(verbs)
+    _add_import(verbs)
     _add_demo(verbs)
     arguments, rest = parser.parse_known_args(argv)
     if rest and not arguments.passes_on:
@@ -100,6 +101,18 @@ def _add_prompt(verbs: argparse._SubParsersAction) -> None:
     add("--seed", type=int, default=0, help="of the drawing [%(default)s]")
 
 
+def _add_import(verbs: argparse._SubParsersAction) -> None:
+    verb = _add_verb(verbs, _import, "write somebody else's published tokenizer as a folder of ours")
+    verb.epilog = "docs/guides/published_tokenizers.md lists the layouts that load."
+    add = verb.add_argument
+    source = "a file or a folder, as its authors published it, or owner/name[/file] on the hub"
+    add("source", metavar="SRC", help=source)
+    add("folder", metavar="DST", type=Path, help="where config.json and model.safetensors shall lie")
+    size = "pixels a side of the images it was trained on [what its files tell, else its layout's]"
+    add("--size", type=int, metavar="PIXELS", help=size)
+    add("--low", type=float, choices=[-1.0, 0.0], help="black as its network sees it [its layout's]")
+
+
 def _add_demo(verbs: argparse._SubParsersAction) -> None:
     verb = _add_verb(verbs, _demo, "prompt the shipped model, train small ones, and write a page about it")
     verb.add_argument("--quick", action="store_true", help="only prompt the shipped model: under a minute")
@@ -149,6 +162,13 @@ def _prompt(arguments: argparse.Namespace, rest: list[str]) -> None:
         seed=arguments.seed,
     )
     print(arguments.out)
+
+
+def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from vqtok.tokenizers.loading import import_tokenizer
+
+    told = import_tokenizer(arguments.source, arguments.folder, arguments.size, arguments.low)
+    print(f"{told}\n{arguments.folder}")
 
 
 def _demo(arguments: argparse.Namespace, rest: list[str]) -> None:

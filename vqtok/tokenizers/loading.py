@@ -1,20 +1,72 @@
-"""`load_tokenizer`: the one call that turns a folder or a hub id into a tokenizer."""
+"""`load_tokenizer`: the one call that turns a folder, a file or a hub id into a tokenizer."""
 
 from pathlib import Path
 
+from vqtok.storage.pretrained import WEIGHTS
+from vqtok.tokenizers.dvae import DVAETokenizer
+from vqtok.tokenizers.interface import ImageTokenizer
+from vqtok.tokenizers.magvit2 import MAGVIT2Tokenizer
+from vqtok.tokenizers.maskgit import MaskGITTokenizer
+from vqtok.tokenizers.published.files import config_of, read_published
+from vqtok.tokenizers.published.loading import plan_for, tokenizer_of
 from vqtok.tokenizers.tokenizer import VQTokenizer
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "emoji64"
+OURS: dict[str, type[ImageTokenizer]] = {  # by the setting `kind` of config.json
+    "dvae": DVAETokenizer,
+    "magvit2": MAGVIT2Tokenizer,
+    "maskgit": MaskGITTokenizer,
+}
 
 
-def load_tokenizer(source: str | Path = DEFAULT_WEIGHTS) -> VQTokenizer:
+def load_tokenizer(source: str | Path = DEFAULT_WEIGHTS) -> ImageTokenizer:
     """A tokenizer in evaluation mode; its codebook and networks are float32.
 
     Args:
-        source: A folder that `save_pretrained` wrote, such as a run's `model/`, or a hub id; the shipped
-            emoji tokenizer if left out.
+        source: A folder that `save_pretrained` wrote, such as a run's `model/`; a published tokenizer as its
+            authors left it, a file or a folder (docs/guides/published_tokenizers.md lists the layouts); or
+            either on the hub, `owner/name`, with a folder or a file behind it if need be. The shipped emoji
+            tokenizer if left out.
 
     Raises:
-        ValueError: if the folder holds no tokenizer, or a tensor is missing, extra or mis-shaped.
+        ValueError: if there is no tokenizer, or its layout is unknown, its file damaged or holding code, or a
+            tensor missing, extra or mis-shaped.
     """
-    return VQTokenizer.from_pretrained(source)
+    place = Path(source)
+    folder = place.parent if place.name == WEIGHTS and place.is_file() else source
+    config = {} if Path(folder).is_file() else config_of(folder)
+    if "autoencoder" in config:
+        return VQTokenizer.from_pretrained(folder)
+    if config.get("kind") in OURS:
+        return OURS[config["kind"]].from_pretrained(folder)
+    published = read_published(source)
+    return tokenizer_of(published, plan_for(published))
+
+
+def import_tokenizer(
+    source: str | Path, folder: str | Path, size: int | None = None, low: float | None = None
+) -> str:
+    """Write a published tokenizer as a folder of ours, whole or not at all.
+
+    Args:
+        source: What `load_tokenizer` takes, but for folders of ours.
+        folder: Where config.json and model.safetensors shall lie.
+        size: Pixels a side of the images it was trained on, where its files do not tell.
+        low: Black as its network sees it, -1 or 0, where its files do not tell.
+
+    Returns:
+        One line about what was found.
+
+    Raises:
+        ValueError: as `load_tokenizer`, or if `folder` holds other files.
+    """
+    published = read_published(source)
+    plan = plan_for(published, size, low)
+    tokenizer = tokenizer_of(published, plan)
+    tokenizer.save_pretrained(folder)
+    parameters = sum(parameter.numel() for parameter in tokenizer.parameters())
+    only = "" if tokenizer.decodes else ", without its decoder"
+    return (
+        f"{plan.layout.name}{only}: {tokenizer.vocab} codes, {tokenizer.tokens} tokens for "
+        f"{tokenizer.config.size} pixels a side, {parameters:,} parameters"
+    )

@@ -4,18 +4,14 @@ Letters: b images, c channels, h w size; i j grid of codes, f = h / i pixels a c
 ids a code, such as residual quantization, has ids (b, i, j, q) wherever (b, i, j) is said.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from vqtok.storage.pretrained import Pretrained
 from vqtok.tokenizers.autoencoder import AutoencoderConfig, Decoder, Encoder
+from vqtok.tokenizers.interface import ImageTokenizer, check_size
 from vqtok.tokenizers.quantizers.choice import QuantizerConfig, build
-
-TOLERANCE = 1e-3  # how far pixels may leave [0, 1]: resizing in bfloat16 does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +23,7 @@ class TokenizerConfig:
         quantizer: What turns vectors into ids: its `kind`, and the settings of that kind.
         size: Pixels a side of the images it was trained on; others work if they divide by the factor.
         low: Black as the network sees it (-1 in taming's family, 0 in muse's and LVM's); white is 1.
+        decodes: Whether there is a decoder; False for weights that were published without theirs.
 
     Raises:
         ValueError: if the size does not divide by the pixels a code.
@@ -36,14 +33,10 @@ class TokenizerConfig:
     quantizer: QuantizerConfig
     size: int = 256
     low: float = -1.0
+    decodes: bool = True
 
     def __post_init__(self) -> None:
-        factor = self.autoencoder.factor
-        if self.size < factor or self.size % factor:
-            raise ValueError(
-                f"size {self.size} does not divide by {factor}, the pixels a code: "
-                f"take {max(1, round(self.size / factor)) * factor}, or change multipliers or patch"
-            )
+        check_size(self.size, self.autoencoder.factor)
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class Reconstruction:
     terms: Mapping[str, Tensor]
 
 
-class VQTokenizer(nn.Module, Pretrained):
+class VQTokenizer(ImageTokenizer):
     """Images (b, 3, h, w) in [0, 1] <-> ids (b, i, j) int64 in [0, vocab), by any quantizer."""
 
     def __init__(self, config: TokenizerConfig) -> None:
@@ -70,8 +63,14 @@ class VQTokenizer(nn.Module, Pretrained):
         self.encoder = Encoder(config.autoencoder)
         self.quant_conv = nn.Conv2d(latent, width, 1)
         self.quantize = build(config.quantizer)
-        self.post_quant_conv = nn.Conv2d(width, latent, 1)
-        self.decoder = Decoder(config.autoencoder)
+        if config.decodes:
+            self.post_quant_conv = nn.Conv2d(width, latent, 1)
+            self.decoder = Decoder(config.autoencoder)
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side that one code stands for."""
+        return self.config.autoencoder.factor
 
     @property
     def vocab(self) -> int:
@@ -79,9 +78,14 @@ class VQTokenizer(nn.Module, Pretrained):
         return self.config.quantizer.vocab
 
     @property
-    def tokens(self) -> int:
-        """Ids an image of the training size turns into."""
-        return (self.config.size // self.config.autoencoder.factor) ** 2 * math.prod(self.quantize.id_shape)
+    def id_shape(self) -> tuple[int, ...]:
+        """Shape of the ids of one code: () for one id, (q,) for several."""
+        return self.quantize.id_shape
+
+    @property
+    def decodes(self) -> bool:
+        """Whether there is a decoder."""
+        return self.config.decodes
 
     def forward(self, images: Tensor) -> Reconstruction:
         """Encode, quantize with a straight-through gradient, decode."""
@@ -90,37 +94,11 @@ class VQTokenizer(nn.Module, Pretrained):
         images = self._pixels(out.vectors.to(self.post_quant_conv.weight.dtype))
         return Reconstruction(images, out.ids, vectors, out.loss, out.terms)
 
-    @torch.no_grad()
-    def encode(self, images: Tensor) -> Tensor:
-        """(b, i, j) int64 ids of images (b, 3, h, w) in [0, 1], whose sides divide by the pixels a code.
+    def _ids(self, images: Tensor) -> Tensor:
+        return self.quantize.encode(self._vectors(images))
 
-        Raises:
-            ValueError: if the images are of another shape, type or range, or hold NaN.
-        """
-        self._check(images)
-        return self.quantize.encode(self._vectors(images.to(self.quant_conv.weight.dtype)))
-
-    @torch.no_grad()
-    def decode(self, ids: Tensor) -> Tensor:
-        """(b, 3, h, w) images in [0, 1] of ids (b, i, j).
-
-        Raises:
-            ValueError: if ids are of another shape or type, or one is no code.
-        """
-        several = self.quantize.id_shape
-        if ids.ndim != 3 + len(several) or ids.shape[3:] != several or ids.dtype != torch.int64:
-            shape = ", ".join(["b, i, j", *map(str, several)])
-            raise ValueError(
-                f"ids must be ({shape}) int64, got {tuple(ids.shape)} {ids.dtype}: "
-                f"give rows of a stream back their grid, as in ids.view({shape})"
-            )
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocab:
-            raise ValueError(
-                f"ids reach from {int(ids.min())} to {int(ids.max())} but this tokenizer has codes 0 to "
-                f"{self.vocab - 1}: pass ids of its own `encode` (special ids of a layout are not codes)"
-            )
-        vectors = self.quantize.decode(ids).to(self.post_quant_conv.weight.dtype)
-        return self._pixels(vectors).float().clamp(0, 1)
+    def _images(self, ids: Tensor) -> Tensor:
+        return self._pixels(self.quantize.decode(ids).to(self.post_quant_conv.weight.dtype))
 
     def _vectors(self, images: Tensor) -> Tensor:
         low = self.config.low
@@ -129,24 +107,3 @@ class VQTokenizer(nn.Module, Pretrained):
     def _pixels(self, vectors: Tensor) -> Tensor:
         low = self.config.low
         return (self.decoder(self.post_quant_conv(vectors)) - low) / (1 - low)
-
-    def _check(self, images: Tensor) -> None:
-        factor, size = self.config.autoencoder.factor, self.config.size
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or not len(images):
-            raise ValueError(
-                f"images must be (b, 3, h, w) floats in [0, 1], got {tuple(images.shape)} {images.dtype}: "
-                "read them with vqtok.data.read_picture"
-            )
-        height, width = images.shape[2:]
-        if height % factor or width % factor or not height * width:
-            raise ValueError(
-                f"images of {height}x{width} pixels do not divide by {factor}, the pixels a code: "
-                f"resize them, for example to {size}x{size}"
-            )
-        low, high = float(images.amin()), float(images.amax())
-        if math.isnan(low):  # amin is NaN if any pixel is
-            raise ValueError("images hold pixels that are not a number: mend what made them")
-        if low < -TOLERANCE or high > 1 + TOLERANCE:
-            raise ValueError(
-                f"pixels reach from {low:.3g} to {high:.3g}, not within [0, 1]: divide by 255, or clamp them"
-            )

@@ -32,7 +32,7 @@ def test_help_imports_nothing_heavy():
     assert not HEAVY & {*ran.stderr.split()}
 
 
-@pytest.mark.parametrize("verb", ["train", "encode", "evaluate", "prompt", "demo"])
+@pytest.mark.parametrize("verb", ["train", "encode", "evaluate", "prompt", "import", "demo"])
 def test_every_verb_is_listed(verb: str, capsys: pytest.CaptureFixture[str]):
     """`vqtok --help` names each verb."""
     with pytest.raises(SystemExit) as stop:
@@ -76,6 +76,21 @@ def test_help_before_the_subject_is_the_verbs_own(verb: str, capsys: pytest.Capt
     with pytest.raises(SystemExit) as stop:
         cli.main([verb])
     assert stop.value.code == 2
+
+
+def test_import_says_what_it_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Source, folder and what the files do not tell arrive; what was found and where it lies is printed."""
+    received = []
+
+    def stand_in(*arguments: object) -> str:
+        received.append(arguments)
+        return "taming VQGAN: 16 codes"
+
+    put(monkeypatch, "vqtok.tokenizers.loading", import_tokenizer=stand_in)
+    assert cli.main(["import", "last.ckpt", "ours"]) == 0
+    assert cli.main(["import", "some/where", "ours", "--size", "512", "--low", "0"]) == 0
+    assert received == [("last.ckpt", Path("ours"), None, None), ("some/where", Path("ours"), 512, 0.0)]
+    assert capsys.readouterr().out == "taming VQGAN: 16 codes\nours\n" * 2
 
 
 def test_demo_gets_its_options(monkeypatch: pytest.MonkeyPatch):

@@ -134,6 +134,42 @@ def test_every_parameter_learns():
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
+@pytest.mark.parametrize("levels", [(), (1,)])
+def test_recomputing_changes_nothing(levels: tuple[int, ...]):
+    """Activations computed again for the gradient, dropout included, give the same output and gradients."""
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        config = AutoencoderConfig(
+            channels=8,
+            multipliers=(1, 2),
+            groups=4,
+            latent=6,
+            dropout=0.5,
+            attention_levels=levels,
+            recompute=recompute,
+        )
+        encoder = Encoder(config)
+        latents = encoder(torch.rand(2, 3, 8, 8))
+        latents.square().mean().backward()
+        found.append([latents, *(parameter.grad for parameter in encoder.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_recomputing_keeps_less():
+    """Between the passes fewer numbers are kept for the gradient."""
+    kept = []
+    for recompute in (False, True):
+        encoder = Encoder(AutoencoderConfig(channels=8, multipliers=(1, 2), groups=4, recompute=recompute))
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, s=sizes: s.append(x.numel()) or x, lambda x: x
+        ):
+            encoder(torch.rand(2, 3, 32, 32))
+        kept.append(sum(sizes))
+    assert kept[1] < 0.6 * kept[0]  # weights are among them
+
+
 def test_halving_pads_right_and_below():
     """As taming has it: the first output sees rows and columns 0 to 2, the last zeros beyond the edge."""
     half = Downsample(1)

@@ -121,6 +121,15 @@ def test_ids_that_are_no_codes(tokenizer: VQTokenizer, ids: Tensor, told: str):
         tokenizer.decode(ids)
 
 
+def test_without_a_decoder(config: TokenizerConfig, images: Tensor, tmp_path: Path):
+    """Weights published without a decoder encode, are saved and loaded, and say that they cannot decode."""
+    VQTokenizer(replace(config, decodes=False)).save_pretrained(tmp_path / "model")
+    tokenizer = load_tokenizer(tmp_path / "model")
+    assert not [name for name in tokenizer.state_dict() if name.startswith(("decoder", "post_quant_conv"))]
+    with pytest.raises(ValueError, match="these weights hold no decoder: load a publication"):
+        tokenizer.decode(tokenizer.encode(images))
+
+
 def test_a_size_that_does_not_divide(config: TokenizerConfig):
     """A training size must hold whole codes."""
     with pytest.raises(ValueError, match="size 18 does not divide by 4.*: take 16"):
@@ -199,5 +208,5 @@ def test_a_config_from_before_there_were_kinds(tokenizer: VQTokenizer, tmp_path:
 
 def test_no_folder(tmp_path: Path):
     """A folder without a tokenizer is named."""
-    with pytest.raises(ValueError, match=r"has no config.json"):
+    with pytest.raises(ValueError, match=r"holds none"):
         load_tokenizer(tmp_path)

@@ -1,0 +1,122 @@
+"""What every image tokenizer is to its users: images <-> ids, both checked at the door.
+
+Letters: b images, c channels, h w size; i j grid of codes, f = h / i pixels a code. Where a code has several
+ids, ids are (b, i, j, q) wherever (b, i, j) is said.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqtok.storage.pretrained import Pretrained
+
+TOLERANCE = 1e-3  # how far pixels may leave [0, 1]: resizing in bfloat16 does
+
+
+class ImageTokenizer(nn.Module, Pretrained):
+    """Images (b, 3, h, w) in [0, 1] <-> ids (b, i, j) int64 in [0, vocab).
+
+    A tokenizer is built from one dataclass, `config`, that says among others the `size` in pixels a side of
+    the images it was trained on. It gives its `factor` and `vocab`, and the two halves `_ids` and `_images`,
+    which may rely on what is checked here.
+    """
+
+    config: Any
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side that one code stands for."""
+        raise NotImplementedError
+
+    @property
+    def vocab(self) -> int:
+        """Ids run from 0 to vocab - 1."""
+        raise NotImplementedError
+
+    @property
+    def id_shape(self) -> tuple[int, ...]:
+        """Shape of the ids of one code: () for one id, (q,) for several."""
+        return ()
+
+    @property
+    def tokens(self) -> int:
+        """Ids an image of the training size turns into."""
+        return (self.config.size // self.factor) ** 2 * math.prod(self.id_shape)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether there is a decoder; some tokenizers were published without theirs."""
+        return True
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """(b, i, j) int64 ids of images (b, 3, h, w) in [0, 1], whose sides divide by the pixels a code.
+
+        Raises:
+            ValueError: if the images are of another shape, type or range, or hold NaN.
+        """
+        self._check(images)
+        return self._ids(images.to(next(self.parameters()).dtype))
+
+    @torch.no_grad()
+    def decode(self, ids: Tensor) -> Tensor:
+        """(b, 3, h, w) images in [0, 1] of ids (b, i, j).
+
+        Raises:
+            ValueError: if ids are of another shape or type, one is no code, or there is no decoder.
+        """
+        if not self.decodes:
+            raise ValueError("these weights hold no decoder: load a publication of this tokenizer with both")
+        several = self.id_shape
+        if ids.ndim != 3 + len(several) or ids.shape[3:] != several or ids.dtype != torch.int64:
+            shape = ", ".join(["b, i, j", *map(str, several)])
+            raise ValueError(
+                f"ids must be ({shape}) int64, got {tuple(ids.shape)} {ids.dtype}: "
+                f"give rows of a stream back their grid, as in ids.view({shape})"
+            )
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocab:
+            raise ValueError(
+                f"ids reach from {int(ids.min())} to {int(ids.max())} but this tokenizer has codes 0 to "
+                f"{self.vocab - 1}: pass ids of its own `encode` (special ids of a layout are not codes)"
+            )
+        return self._images(ids).float().clamp(0, 1)
+
+    def _ids(self, images: Tensor) -> Tensor:
+        """(b, i, j) ids of images that were checked, in the type of the parameters."""
+        raise NotImplementedError
+
+    def _images(self, ids: Tensor) -> Tensor:
+        """(b, 3, h, w) images of ids that were checked; [0, 1] is kept by the caller."""
+        raise NotImplementedError
+
+    def _check(self, images: Tensor) -> None:
+        factor, size = self.factor, self.config.size
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or not len(images):
+            raise ValueError(
+                f"images must be (b, 3, h, w) floats in [0, 1], got {tuple(images.shape)} {images.dtype}: "
+                "read them with vqtok.data.read_picture"
+            )
+        height, width = images.shape[2:]
+        if height % factor or width % factor or not height * width:
+            raise ValueError(
+                f"images of {height}x{width} pixels do not divide by {factor}, the pixels a code: "
+                f"resize them, for example to {size}x{size}"
+            )
+        low, high = float(images.amin()), float(images.amax())
+        if math.isnan(low):  # amin is NaN if any pixel is
+            raise ValueError("images hold pixels that are not a number: mend what made them")
+        if low < -TOLERANCE or high > 1 + TOLERANCE:
+            raise ValueError(
+                f"pixels reach from {low:.3g} to {high:.3g}, not within [0, 1]: divide by 255, or clamp them"
+            )
+
+
+def check_size(size: int, factor: int) -> None:
+    """Raise a ValueError unless images of `size` pixels a side hold whole codes of `factor` pixels."""
+    if size < factor or size % factor:
+        raise ValueError(
+            f"size {size} does not divide by {factor}, the pixels a code: "
+            f"take {max(1, round(size / factor)) * factor}, or change multipliers or patch"
+        )

@@ -1,0 +1,154 @@
+"""Finds the files of a published tokenizer, in a folder or on the hub, and opens whatever container they are.
+
+safetensors are preferred. Pickles are read without running them, `vqtok.storage.pickles`; checkpoints of
+training are opened down to the tensors by name.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from torch import Tensor
+
+from vqtok.storage.pickles import Inert, module_tensors, read_pickle
+from vqtok.storage.tensors import read_tensors
+from vqtok.tokenizers.published.layouts import PARTS
+
+CONFIG = "config.json"
+INDEX = "model.safetensors.index.json"
+WEIGHTS = (  # names that publications use, the safest first
+    "model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "pytorch_model.safetensors",
+    INDEX,
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.bin",
+)
+HALVES = ("encoder.pkl", "decoder.pkl")  # OpenAI's dVAE
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+INSIDE = ("ema", "model", "state_dict", "model_state_dict")  # where checkpoints of training keep the weights
+
+
+@dataclass(frozen=True)
+class Published:
+    """Tensors by their published names, the config beside them if there is one, and the file's name."""
+
+    tensors: dict[str, Tensor]
+    path: Path
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def config_of(source: str | Path) -> dict[str, Any]:
+    """The config.json of a folder, of a file's folder or of a hub id; empty where there is none.
+
+    Raises:
+        ValueError: if there is one but it is no JSON, or the hub refuses.
+    """
+    place = Path(source)
+    found = place.parent / CONFIG if place.is_file() else place / CONFIG
+    if not place.exists():
+        found = _from_hub(str(source), CONFIG)
+    if found is None or not found.is_file():
+        return {}
+    try:
+        config = json.loads(found.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{found} is truncated or no JSON ({error}): copy it again") from error
+    return config if isinstance(config, dict) else {}
+
+
+def read_published(source: str | Path) -> Published:
+    """The tensors of a published tokenizer.
+
+    Args:
+        source: A file; a folder that holds one; `owner/name` on the hub, a folder or a file inside of it.
+
+    Raises:
+        ValueError: if there is no such file, or it is truncated, no checkpoint, or holds code.
+    """
+    paths = _locate(source)
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        prefix = f"{path.stem}." if path.name in HALVES else ""
+        tensors |= {prefix + name: tensor for name, tensor in _open(path).items()}
+    return Published(_part(tensors), paths[0], config_of(source))
+
+
+def _locate(source: str | Path) -> list[Path]:
+    """The file, or the shards or halves, that hold the weights."""
+    place = Path(source)
+    if place.is_file():
+        return _shards(place)
+    if place.is_dir():
+        if all((place / half).is_file() for half in HALVES):
+            return [place / half for half in HALVES]
+        named = [place / name for name in WEIGHTS if (place / name).is_file()]
+        others = sorted(path for path in place.iterdir() if path.suffix in SUFFIXES)
+        if named or len(others) == 1:
+            return _shards((named or others)[0])
+        told = f"several: {', '.join(path.name for path in others)}" if others else "none"
+        raise ValueError(
+            f"{place} should hold one file of weights and holds {told}; name the file, "
+            f"or give a folder with {', '.join(WEIGHTS[:3])} or {' and '.join(HALVES)}"
+        )
+    names = [""] if PurePosixPath(str(source)).suffix in SUFFIXES else WEIGHTS
+    for name in names:
+        if (found := _from_hub(str(source), name)) is not None:
+            return _shards(found)
+    raise ValueError(f"{source} is neither a file nor a folder here nor a published tokenizer on the hub")
+
+
+def _from_hub(place: str, name: str) -> Path | None:
+    """A file of `owner/name[/folder...]` on the hub, from the cache if it is there; None if there is none."""
+    owner, _, rest = place.partition("/")
+    repo, _, folder = rest.partition("/")
+    try:
+        inside = str(PurePosixPath(folder, name))
+        return Path(hf_hub_download(f"{owner}/{repo}", inside)) if repo and inside != "." else None
+    except EntryNotFoundError:
+        return None
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        raise ValueError(
+            f"{place} is neither here nor to be had from the hub: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
+def _shards(path: Path) -> list[Path]:
+    """The file itself; of an index, the shards that hold the part that is a tokenizer."""
+    if path.name != INDEX:
+        return [path]
+    try:
+        places: Mapping[str, str] = json.loads(path.read_bytes())["weight_map"]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path} is truncated or no index of shards: copy it again") from error
+    return [path.parent / shard for shard in sorted({places[name] for name in _part(places)})]
+
+
+def _part(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the rest of a larger model, if that is what it is."""
+    for part in PARTS:
+        inside = {name: item for name, item in named.items() if name.startswith(part)}
+        if inside:
+            return inside
+    return dict(named)
+
+
+def _open(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file, by name."""
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    content = read_pickle(path)
+    if isinstance(content, Inert):
+        content = dict(module_tensors(content))
+    for key in INSIDE:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    tensors = content if isinstance(content, dict) else {}
+    tensors = {name: item for name, item in tensors.items() if isinstance(item, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path} holds no tensors by name: is this a tokenizer's checkpoint?")
+    return tensors

@@ -1,8 +1,8 @@
 """LPIPS: how different two images look, by the features of a classifier and weights learned from people.
 
-Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", version 0.1 of its
-weights, equation 1. It takes two files: the backbone as torchvision publishes it and the heads as the package
-`lpips` carries them. Without them there is no LPIPS: a random backbone under this name would be another ruler.
+Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", equation 1, with
+version 0.1 of its weights. It takes two files: the backbone as torchvision publishes it and the heads as the
+package `lpips` carries them. Without them there is no LPIPS: a random backbone would be another ruler.
 
 Letters: b images, c channels, h w size.
 """
@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqtok.storage.pickles import read_pickle
 from vqtok.storage.tensors import check_tensors
 
 Net = Literal["vgg", "alex"]
-BACKBONES: dict[Net, str] = {"vgg": "vgg16-*.pth", "alex": "alexnet-*.pth"}  # names torchvision gives the files
+BACKBONES: dict[Net, str] = {"vgg": "vgg16-*.pth", "alex": "alexnet-*.pth"}  # torchvision's names
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of pixels in [-1, 1], as LPIPS 0.1 has them
 SHORTEST = 1e-10  # added to the length of a feature, as published
 
@@ -101,8 +100,8 @@ def _places(net: Net, folder: Path | None) -> tuple[Path, Path]:
     what = f"{BACKBONES[net]} of torchvision in {backbones}"
     missing = what if backbone is None else f"{net}.pth of the package lpips"
     raise ValueError(
-        f"LPIPS ({net}) lacks {missing}: put {BACKBONES[net]} and {net}.pth into one folder and name it, or take "
-        "the features of EfficientNet-Lite0 instead, which are not LPIPS"
+        f"LPIPS ({net}) lacks {missing}: put {BACKBONES[net]} and {net}.pth into one folder and name it, or "
+        "take the features of EfficientNet-Lite0 instead, which are not LPIPS"
     )
 
 

@@ -14,7 +14,7 @@ import jsonargparse
 import yaml
 
 from vqtok.storage.folders import write_file
-from vqtok.storage.records import KIND, SETTINGS, choices, encode, guess, tagged
+from vqtok.storage.records import KIND, SETTINGS, TAG, choices, encode, guess, tagged
 from vqtok.training.recipes import read_yaml, settle
 from vqtok.training.run import Diverged
 
@@ -152,15 +152,28 @@ def _check(kind: Any, data: dict[str, Any], where: str, prefix: str) -> None:
         if key not in hints:
             raise ValueError(f"{where}: unknown setting `{name}`{guess(name, list(_names(kind, prefix)))}")
         records = {record.__name__: record for record in choices(hints[key])}
-        if not records or not isinstance(value, dict) or tagged(hints[key]):
+        if not records or not isinstance(value, dict):
             continue
-        if KIND in value:
+        if kinds := tagged(hints[key]):
+            _check_kinds(kinds, value, where, f"{name}.")
+        elif KIND in value:
             arm = str(value[KIND]).rsplit(".")[-1]
             if arm not in records:
                 raise ValueError(f"{where}: `{name}.{KIND}` is {arm!r}, expected one of {', '.join(records)}")
             _check(records[arm], value.get(SETTINGS) or {}, where, f"{name}.")
         elif len(records) == 1:
             _check(*records.values(), value, where, f"{name}.")
+
+
+def _check_kinds(kinds: dict[str, Any], data: dict[str, Any], where: str, prefix: str) -> None:
+    """As `_check`, for one of several kinds; without its `kind`, as another file may name it, for any."""
+    refusals = []
+    for kind in [kinds[data[TAG]]] if data.get(TAG) in kinds else kinds.values():
+        try:
+            return _check(kind, data, where, prefix)
+        except ValueError as error:
+            refusals.append(error)
+    raise refusals[0]
 
 
 def _check_flag(token: str, names: list[str]) -> None:

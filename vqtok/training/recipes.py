@@ -69,13 +69,23 @@ def _unions(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _added(hint: Any, said: list[tuple[str, Any]]) -> Any:
     """All that was said about one setting, in order."""
-    first, whole = next(iter(tagged(hint))), {}
+    whole: Any = {}
     for _, data in said:
-        if not isinstance(data, dict):
-            return data
-        other = TAG in data and data[TAG] != whole.get(TAG, first)
-        whole = data if other else whole | data
+        whole = _merged(hint, whole, data)
     return whole
+
+
+def _merged(hint: Any, whole: Any, data: Any) -> Any:
+    """`whole` with `data` said after it: settings add up, all the way down, unless another `kind` is named."""
+    if not (isinstance(whole, dict) and isinstance(data, dict)):
+        return data
+    kinds = tagged(hint)
+    kind = whole.get(TAG, next(iter(kinds), None))
+    if kinds and data.get(TAG, kind) != kind:
+        return data
+    record = kinds.get(kind) or next(iter(choices(hint)), None)
+    hints = get_type_hints(record) if record else {}
+    return whole | {key: _merged(hints.get(key), whole.get(key), value) for key, value in data.items()}
 
 
 def _take(data: Any, names: list[str]) -> Any:
@@ -85,12 +95,12 @@ def _take(data: Any, names: list[str]) -> Any:
     return data.pop(names[-1], None) if isinstance(data, dict) else None
 
 
-def _nested(names: list[str], value: Any) -> Settings:
-    return {names[0]: _nested(names[1:], value) if names[1:] else value}
+def _nested(names: list[str], value: Any) -> Any:
+    return {names[0]: _nested(names[1:], value)} if names else value
 
 
 def _take_flags(name: str, argv: list[str]) -> tuple[list[Any], list[str]]:
-    """What flags say about the setting `name`, one by one, `kind` first; and the other flags."""
+    """What flags say about the setting `name`, one by one, each `kind` first; and the other flags."""
     found, rest, words = [], [], iter(argv)
     for word in words:
         flag, equals, value = word.partition("=")
@@ -99,9 +109,10 @@ def _take_flags(name: str, argv: list[str]) -> tuple[list[Any], list[str]]:
             rest.append(word)
             continue
         value = read_yaml(value if equals else next(words, ""))
-        setting = flag.removeprefix(f"--{name}").removeprefix(".")
-        found.append({setting: value} if setting else value)
-    return sorted(found, key=lambda data: not isinstance(data, dict) or TAG not in data), rest
+        path = flag[2:].split(".")[name.count(".") + 1 :]
+        tells = path[-1:] == [TAG] or (isinstance(value, dict) and TAG in value)
+        found.append(((0, len(path)) if tells else (1, 0), _nested(path, value)))
+    return [data for _, data in sorted(found, key=lambda item: item[0])], rest
 
 
 def _without_files(argv: list[str]) -> list[str]:

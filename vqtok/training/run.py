@@ -3,31 +3,26 @@
 Shapes: c h w an image.
 """
 
-import atexit
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator, DistributedType
-from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import (
-    GradientAccumulationPlugin,
-    ProjectConfiguration,
-    broadcast_object_list,
-    send_to_device,
-)
+from accelerate.utils import broadcast_object_list, send_to_device
 from torch import Tensor, nn
 
 from vqtok.storage.tensors import check_tensors
 from vqtok.training import checkpoints
 from vqtok.training.batches import Slices, Source, load, seed_of
+from vqtok.training.devices import accelerator
 from vqtok.training.ema import EMA
-from vqtok.training.journal import Journal, check_trackers
+from vqtok.training.journal import Journal
 from vqtok.training.progress import Meter
+from vqtok.training.window import Window
 
 
 class Diverged(RuntimeError):
@@ -82,13 +77,13 @@ class Run:
         self.config = config
         self.step = 0
         self.skipped = 0
-        self.accelerator = _accelerator(config)
+        self.accelerator = accelerator(config.folder, config.precision, config.trackers)
         self.main = self.accelerator.is_main_process
         self.journal = Journal(config.folder, self.accelerator)
         self._models: list[nn.Module] = []
         self._optimizers: list[torch.optim.Optimizer] = []
         self._averages: list[EMA] = []
-        self._window: dict[str, list[float]] = {}
+        self._window = Window()
         self._pending: dict[int, Tensor] = {}
         self._streak: list[int] = []
         self._bad = False
@@ -219,7 +214,10 @@ class Run:
             for group in optimizer.param_groups:
                 group["lr"] = group["lr"] if lr is None else lr
             optimizer.step()
-            self._note(index, loss=mean, gradient_norm=norm, lr=optimizer.param_groups[0]["lr"])
+            suffix = f"_{index + 1}" if index else ""
+            facts = {"loss": mean, "gradient_norm": norm, "lr": optimizer.param_groups[0]["lr"]}
+            for name, value in facts.items():
+                self._window.add(name + suffix, value)
         optimizer.zero_grad()
         return not self._bad
 
@@ -227,6 +225,15 @@ class Run:
         """Whether a multiple of `steps` steps, or the whole run, has just been completed."""
         due = steps > 0 and (self.step % steps == 0 or self.step == self._steps)
         return due and self.step > 0 and not self._between
+
+    def note(self, values: Mapping[str, float | Tensor]) -> None:
+        """Record numbers () with the loss: means over micro-batches, processes and the steps in between.
+
+        Called inside `accumulate`, with the same names on all processes. Of a step that is left out nothing
+        is recorded.
+        """
+        for name, value in values.items():
+            self._window.note(name, value, self.device)
 
     def log(self, values: dict[str, float]) -> None:
         """Record numbers by name, in metrics.jsonl and with the trackers, under the current step."""
@@ -255,7 +262,7 @@ class Run:
                     "step": self.step,
                     "skipped": self.skipped,
                     "streak": self._streak,
-                    "window": self._window,
+                    "window": self._window.totals,
                 }
                 state["journal"] = self.journal.size()
                 checkpoints.save(self._checkpoints, self.step, self._tensors(), state, self.config.keep)
@@ -304,14 +311,10 @@ class Run:
             raise ValueError("`run.update` does not know this optimizer: give it what `run.prepare` returned")
         return self._optimizers.index(optimizer)
 
-    def _note(self, index: int, **values: float) -> None:
-        for name, value in values.items():
-            entry = self._window.setdefault(name if index == 0 else f"{name}_{index + 1}", [0.0, 0])
-            entry[:] = [entry[0] + value, entry[1] + 1]
-
     def _advance(self) -> None:
         """One batch is done: count it, average weights, record."""
         self.step += 1
+        self._window.close(partial(self.accelerator.reduce, reduction="sum"), keep=not self._bad)
         if self._bad:
             self.skipped += 1
             self._streak.append(self.step - 1)
@@ -322,10 +325,10 @@ class Run:
                 average.update(self.step)
         if len(self._streak) >= self.config.patience:
             raise Diverged(self._story())
-        means = {name: total / count for name, (total, count) in self._window.items()}
+        means = self._window.means()
         self._meter.show(self.step, means)
         if self.step % self.config.log_steps == 0 or self.step == self._steps:
-            self._window = {}
+            self._window = Window()
             self.log({**means, "skipped": self.skipped, "samples_per_second": self._meter.rate(self.step)})
 
     def _story(self) -> str:
@@ -356,35 +359,6 @@ class Run:
         for i, optimizer in enumerate(self._optimizers):
             checkpoints.load_optimizer(optimizer, tensors[f"optimizer-{i}"], place)
         self.step, self.skipped = state["step"], state["skipped"]
-        self._streak, self._window = state["streak"], state["window"]
+        self._streak, self._window = state["streak"], Window(state["window"])
         if self.main:
             self.journal.rewind(self.step, state["journal"])
-
-
-def _accelerator(config: RunConfig) -> Accelerator:
-    """accelerate as `config` wants it, whatever an earlier run of this process wanted."""
-    check_trackers(config.trackers)
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != config.precision:
-        AcceleratorState._reset_state()  # it refuses a second precision in one process
-    folder = str(config.folder)
-    accelerator = Accelerator(
-        mixed_precision=config.precision,
-        log_with=list(config.trackers) or None,
-        project_config=ProjectConfiguration(project_dir=folder, logging_dir=f"{folder}/trackers"),
-        # A plugin, because `accelerate launch` sets a plain number by environment; `Run` counts itself.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1, sync_with_dataloader=False),
-    )
-    kinds = (
-        DistributedType.NO,
-        DistributedType.MULTI_CPU,
-        DistributedType.MULTI_GPU,
-        DistributedType.MULTI_XPU,
-    )
-    if accelerator.distributed_type not in kinds:
-        raise ValueError(
-            f"{accelerator.distributed_type} splits weights over processes, which checkpoints cannot hold: "
-            f"launch without it"
-        )
-    if accelerator.num_processes > 1:
-        atexit.register(PartialState().destroy_process_group)
-    return accelerator

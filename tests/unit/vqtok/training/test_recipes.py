@@ -124,6 +124,66 @@ def test_mistakes(argv: list[str], told: str):
         said(*argv)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Net:
+    """A kind with a choice inside, beside `Model`."""
+
+    kind: Literal["net"] = "net"
+    quantizer: Table | Seen | Grid
+    size: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """Another without."""
+
+    kind: Literal["tree"] = "tree"
+    depth: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forest:
+    """A choice of both."""
+
+    model: Net | Tree
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["table"], Net(quantizer=Table(codes=8, beta=0.1), size=4)),
+        (["table", "more"], Net(quantizer=Table(codes=8, beta=1.0), size=4)),
+        (["table", "grid"], Net(quantizer=Grid(levels=(5, 4)), size=4)),
+        (["table", f"{Q}.codes=9", "--model.size=2"], Net(quantizer=Table(codes=9, beta=0.1), size=2)),
+        (["table", f"{Q}.levels=[7, 7]", f"{Q}.kind=grid"], Net(quantizer=Grid(levels=(7, 7)), size=4)),
+        (["table", "--model.depth=3", "--model.kind=tree"], Tree(depth=3)),
+        ([f"{Q}.kind=seen", f"{Q}.codes=3", "--model.kind=net"], Net(quantizer=Seen(codes=3))),
+    ],
+)
+def test_kinds_inside_kinds(argv: list[str], expected: Net | Tree):
+    """What holds for one choice holds for a choice inside another."""
+    words = [word if word.startswith("-") else f"--config={word}.yaml" for word in argv]
+    for path in Path(".").glob("*.yaml"):
+        path.write_text(path.read_text().split("\n")[0])  # without the steps
+    assert parse(Forest, words).model == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("model: {sise: 3}", "^f.yaml: unknown setting `model.sise`; did you mean `model.size`"),
+        ("model: {kind: tree, dept: 3}", "^f.yaml: unknown setting `model.dept`; did you mean `model.depth`"),
+        ("model: {quantizer: {cods: 3}}", "^f.yaml: unknown setting `model.quantizer.cods`; did you mean"),
+        ("model: {kind: bush}", "^flags: `model.kind` is 'bush', expected one of net, tree"),
+    ],
+)
+def test_mistakes_inside_kinds(text: str, told: str):
+    """The file with the mistake is named, although a flag said more afterwards."""
+    Path("f.yaml").write_text(text)
+    with pytest.raises(ValueError, match=told):
+        parse(Forest, ["--config=f.yaml", "--model.size=2"])
+
+
 @pytest.mark.parametrize(
     ("text", "value"), [("3e-4", 3e-4), ("-1E5", -1e5), ("2.e+1", 20.0), ("3", 3), ("e4", "e4")]
 )

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vqtok.tokenizers.interface import ImageTokenizer, check_size
+from vqtok.tokenizers.interface import ImageTokenizer, Reconstruction, check_size
+from vqtok.tokenizers.quantizers.gumbel import GumbelScores
 
 WIDTHS = (1, 2, 4, 8)  # channels of the four groups of blocks, in units of `channels`
 MARGIN = 0.1  # pixels lie in [0.1, 0.9], inside the open range of the logit-Laplace distribution
@@ -66,6 +67,7 @@ class DVAETokenizer(ImageTokenizer):
         super().__init__()
         self.config = config
         self.encoder = DVAEEncoder(config)
+        self.quantize = GumbelScores(config.vocab)
         if config.decodes:
             self.decoder = DVAEDecoder(config)
 
@@ -84,12 +86,39 @@ class DVAETokenizer(ImageTokenizer):
         """Whether there is a decoder."""
         return self.config.decodes
 
-    def _ids(self, images: Tensor) -> Tensor:
-        return self.encoder(images * (1 - 2 * MARGIN) + MARGIN).argmax(dim=1)
+    @property
+    def trunk(self) -> Sequence[nn.Module]:
+        """Parts between the first and the last layer, which Muon may train."""
+        return self.encoder.blocks[1:-1], self.decoder.blocks[1:-1]
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """The weight that makes pixels, and their scales."""
+        return self.decoder.blocks.output.conv.weight
+
+    def forward(self, images: Tensor) -> Reconstruction:
+        """Score codes, mix them by Gumbel-softmax, decode to a distribution of every pixel."""
+        scores = self._vectors(images)
+        out = self.quantize(scores)
+        weights = out.vectors.to(self.decoder.blocks.input.weight.dtype)
+        laplace = self.decoder(self.decoder.embed(weights)).float()
+        return Reconstruction(_pixels(laplace), out.ids, scores, out.loss, out.terms, laplace)
+
+    def _vectors(self, images: Tensor) -> Tensor:
+        return self.encoder(shifted(images))
 
     def _images(self, ids: Tensor) -> Tensor:
-        mean = self.decoder(self.decoder.look_up(ids))[:, :3]  # three channels of scales follow
-        return (mean.float().sigmoid() - MARGIN) / (1 - 2 * MARGIN)
+        return _pixels(self.decoder(self.decoder.look_up(ids)).float())
+
+
+def shifted(images: Tensor) -> Tensor:
+    """Pixels in [0, 1] brought to [0.1, 0.9], where their logits are finite: the `map_pixels` of DALL-E."""
+    return images * (1 - 2 * MARGIN) + MARGIN
+
+
+def _pixels(laplace: Tensor) -> Tensor:
+    """Images (b, 3, h, w) of means and log-scales (b, 6, h, w): the medians, margins cut off."""
+    return (laplace[:, :3].sigmoid() - MARGIN) / (1 - 2 * MARGIN)
 
 
 class DVAEEncoder(nn.Module):

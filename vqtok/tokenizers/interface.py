@@ -5,25 +5,52 @@ ids, ids are (b, i, j, q) wherever (b, i, j) is said.
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vqtok.storage.pretrained import Pretrained
+from vqtok.tokenizers.quantizers.quantizer import Quantizer
 
 TOLERANCE = 1e-3  # how far pixels may leave [0, 1]: resizing in bfloat16 does
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a training step needs.
+
+    Args:
+        images: (b, c, h, w) what comes back, not clamped.
+        ids: (b, i, j).
+        vectors: (b, d, i, j) what was quantized.
+        quantizer_loss: () what the quantizer wants minimized.
+        terms: What that is made of, by name.
+        laplace: (b, 2c, h, w) locations, then log-scales, of the logit-Laplace distributions of pixels; only
+            a dVAE has them.
+    """
+
+    images: Tensor
+    ids: Tensor
+    vectors: Tensor
+    quantizer_loss: Tensor
+    terms: Mapping[str, Tensor]
+    laplace: Tensor | None = None
 
 
 class ImageTokenizer(nn.Module, Pretrained):
     """Images (b, 3, h, w) in [0, 1] <-> ids (b, i, j) int64 in [0, vocab).
 
     A tokenizer is built from one dataclass, `config`, that says among others the `size` in pixels a side of
-    the images it was trained on. It gives its `factor` and `vocab`, and the two halves `_ids` and `_images`,
-    which may rely on what is checked here.
+    the images it was trained on. It gives its `factor` and `vocab`, a quantizer as `quantize`, and the two
+    halves `_vectors` and `_pixels` around it, which may rely on what is checked here.
     """
 
     config: Any
+    quantize: Quantizer
+    decoder: nn.Module
 
     @property
     def factor(self) -> int:
@@ -49,6 +76,22 @@ class ImageTokenizer(nn.Module, Pretrained):
     def decodes(self) -> bool:
         """Whether there is a decoder; some tokenizers were published without theirs."""
         return True
+
+    @property
+    def trunk(self) -> Sequence[nn.Module]:
+        """Parts between the first and the last layer, which Muon may train."""
+        raise NotImplementedError
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """The weight that makes pixels: where the pull of several losses is compared."""
+        return self.decoder.conv_out.weight
+
+    def forward(self, images: Tensor) -> Reconstruction:
+        """Encode, quantize with a gradient for the encoder, decode: for training, so nothing is checked."""
+        vectors = self._vectors(images)
+        out = self.quantize(vectors)
+        return Reconstruction(self._decoded(out.vectors), out.ids, vectors, out.loss, out.terms)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -85,10 +128,22 @@ class ImageTokenizer(nn.Module, Pretrained):
 
     def _ids(self, images: Tensor) -> Tensor:
         """(b, i, j) ids of images that were checked, in the type of the parameters."""
-        raise NotImplementedError
+        return self.quantize.encode(self._vectors(images))
 
     def _images(self, ids: Tensor) -> Tensor:
         """(b, 3, h, w) images of ids that were checked; [0, 1] is kept by the caller."""
+        return self._decoded(self.quantize.decode(ids))
+
+    def _decoded(self, codes: Tensor) -> Tensor:
+        """(b, 3, h, w) images of the quantizer's float32 vectors (b, d, i, j), in the decoder's type."""
+        return self._pixels(codes.to(next(self.decoder.parameters()).dtype))
+
+    def _vectors(self, images: Tensor) -> Tensor:
+        """(b, d, i, j) for the quantizer of images (b, 3, h, w) in [0, 1]."""
+        raise NotImplementedError
+
+    def _pixels(self, codes: Tensor) -> Tensor:
+        """(b, 3, h, w) images around [0, 1] of the quantizer's vectors (b, d, i, j)."""
         raise NotImplementedError
 
     def _check(self, images: Tensor) -> None:

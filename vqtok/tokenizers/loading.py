@@ -3,20 +3,13 @@
 from pathlib import Path
 
 from vqtok.storage.pretrained import WEIGHTS
-from vqtok.tokenizers.dvae import DVAETokenizer
+from vqtok.tokenizers.choice import TOKENIZERS
 from vqtok.tokenizers.interface import ImageTokenizer
-from vqtok.tokenizers.magvit2 import MAGVIT2Tokenizer
-from vqtok.tokenizers.maskgit import MaskGITTokenizer
 from vqtok.tokenizers.published.files import config_of, read_published
 from vqtok.tokenizers.published.loading import plan_for, tokenizer_of
-from vqtok.tokenizers.tokenizer import VQTokenizer
+from vqtok.tokenizers.tokenizer import TokenizerConfig
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "emoji64"
-OURS: dict[str, type[ImageTokenizer]] = {  # by the setting `kind` of config.json
-    "dvae": DVAETokenizer,
-    "magvit2": MAGVIT2Tokenizer,
-    "maskgit": MaskGITTokenizer,
-}
 
 
 def load_tokenizer(source: str | Path = DEFAULT_WEIGHTS) -> ImageTokenizer:
@@ -35,10 +28,9 @@ def load_tokenizer(source: str | Path = DEFAULT_WEIGHTS) -> ImageTokenizer:
     place = Path(source)
     folder = place.parent if place.name == WEIGHTS and place.is_file() else source
     config = {} if Path(folder).is_file() else config_of(folder)
-    if "autoencoder" in config:
-        return VQTokenizer.from_pretrained(folder)
-    if config.get("kind") in OURS:
-        return OURS[config["kind"]].from_pretrained(folder)
+    kind = config.get("kind", TokenizerConfig.kind if "autoencoder" in config else None)
+    if kind in TOKENIZERS:
+        return TOKENIZERS[kind].from_pretrained(folder)
     published = read_published(source)
     return tokenizer_of(published, plan_for(published))
 

@@ -1,16 +1,120 @@
-"""How far a reconstruction is from its image: absolute and squared error, and the distance of timm features.
+"""How far a reconstruction is from its image: the terms of a tokenizer's loss, each by name.
 
-The perceptual term follows Johnson et al. 2016 and, in normalizing every place's features, Zhang et al. 2018
-(LPIPS); but it is not LPIPS: there are no learned weights and the backbone is EfficientNet-Lite0.
+Absolute and squared error; a perceptual distance after Johnson et al. 2016, which is LPIPS (Zhang et al.
+2018) where its weights can be had, and otherwise, asked for by its own name, the distance of
+EfficientNet-Lite0's features, without learned weights; and a dVAE's likelihood (Ramesh et al. 2021).
 
 Letters: b images, c channels, h w size.
 """
 
+import math
+from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vqtok.metrics.lpips import load_lpips
+from vqtok.tokenizers.dvae import MARGIN, shifted
+from vqtok.tokenizers.interface import Reconstruction
+
+# Least log-scale of a logit-Laplace distribution: one step of 8 bits at mid-gray, in logits. Flat colors
+# would drive it to minus infinity, and their likelihood and its gradient with it.
+SHARPEST = math.log(4 * (1 - 2 * MARGIN) / 255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the terms; the quantizer's loss has weight 1.
+
+    Args:
+        absolute: Mean absolute error.
+        squared: Mean squared error.
+        perceptual: Distance of features; 0 needs no feature network.
+        features: Whose: "lpips-vgg" and "lpips-alex" are LPIPS and need its two files; "lite0" is
+            EfficientNet-Lite0, from a package, and is not LPIPS.
+        weights: Folder with LPIPS's two files, if they do not lie where torchvision and the package `lpips`
+            keep theirs.
+        laplace: Negative log-likelihood of a value in nats, its mean over pixels and channels; for a dVAE.
+    """
+
+    absolute: float = 1.0
+    squared: float = 1.0
+    perceptual: float = 0.0
+    features: Literal["lite0", "lpips-vgg", "lpips-alex"] = "lite0"
+    weights: Path | None = None
+    laplace: float = 0.0
+
+    def __post_init__(self) -> None:
+        weights = (self.absolute, self.squared, self.perceptual, self.laplace)
+        if min(weights) < 0 or not any(weights):
+            raise ValueError(
+                f"absolute, squared, perceptual and laplace are {weights}: one must be above 0, none below"
+            )
+
+
+class ReconstructionLoss(nn.Module):
+    """Weighted sum of the terms that have a weight.
+
+    Raises:
+        ValueError: if the feature network cannot be had.
+    """
+
+    def __init__(self, config: LossConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.distance = _distance(config) if config.perceptual else None
+
+    def forward(self, out: Reconstruction, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss () of a reconstruction of images (b, c, h, w), and its terms () before their weights.
+
+        The perceptual term bears the name of its features; a likelihood needs a dVAE's reconstruction.
+        """
+        config, decoded = self.config, out.images.float()
+        terms: dict[str, tuple[float, Tensor]] = {}
+        if config.absolute:
+            terms["absolute"] = config.absolute, F.l1_loss(decoded, images)
+        if config.squared:
+            terms["squared"] = config.squared, F.mse_loss(decoded, images)
+        if config.perceptual:
+            terms[config.features] = config.perceptual, self.distance(decoded, images).mean()
+        if config.laplace:
+            terms["laplace"] = config.laplace, _likelihood(out, images)
+        loss = sum(weight * term for weight, term in terms.values())
+        return loss, {name: term.detach() for name, (_, term) in terms.items()}
+
+
+def logit_laplace(location: Tensor, log_scale: Tensor, values: Tensor) -> Tensor:
+    """-log p of values, in nats: their logits have a Laplace distribution.
+
+    Ramesh et al. 2021, equation 3: p(x) = exp(-|logit x - mu| / b) / (2 b x (1 - x)).
+
+    Args:
+        location: mu.
+        log_scale: ln b, of the same shape; below `SHARPEST` it counts as that.
+        values: x in (0, 1), of the same shape.
+    """
+    log_scale = log_scale.clamp_min(SHARPEST)
+    error = (values.logit() - location).abs()
+    return error * torch.exp(-log_scale) + log_scale + math.log(2) + (values * (1 - values)).log()
+
+
+def _likelihood(out: Reconstruction, images: Tensor) -> Tensor:
+    return logit_laplace(*out.laplace.float().chunk(2, dim=1), shifted(images)).mean()
+
+
+def _distance(config: LossConfig) -> nn.Module:
+    """The feature network that a config names."""
+    if config.features == "lite0":
+        return FeatureDistance()
+    try:
+        return load_lpips("vgg" if config.features == "lpips-vgg" else "alex", config.weights)
+    except ValueError as error:
+        where = f"loss.features {config.features}, loss.weights {config.weights}"
+        raise ValueError(f"{where}: {error}") from error
 
 
 class FeatureDistance(nn.Module):
@@ -32,9 +136,7 @@ class FeatureDistance(nn.Module):
 
     def forward(self, images: Tensor, references: Tensor) -> Tensor:
         """() distance of images (b, 3, h, w) in [0, 1]; the gradient goes to `images` only."""
-        with torch.autocast(
-            images.device.type, enabled=False
-        ):  # bfloat16 is slower here on CPUs, and less exact
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16: slower on CPUs, and less exact
             with torch.no_grad():
                 wanted = [F.normalize(stage, dim=1) for stage in self.net(_scaled(references.float()))]
             found = [F.normalize(stage, dim=1) for stage in self.net(_scaled(images.float()))]

@@ -6,6 +6,7 @@ norms in the decoder whose scale and shift come from the codes. Names of tensors
 Letters: b images, c channels, h w size; i j grid of codes, d bits a code.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,13 +79,18 @@ class MAGVIT2Tokenizer(ImageTokenizer):
         """Ids run from 0 to vocab - 1."""
         return self.config.quantizer.vocab
 
-    def _ids(self, images: Tensor) -> Tensor:
-        low = self.config.low
-        return self.quantize.encode(self.encoder(images * (1 - low) + low))
+    @property
+    def trunk(self) -> Sequence[nn.Module]:
+        """Parts between the first and the last layer, which Muon may train."""
+        encoder, decoder = self.encoder, self.decoder
+        return encoder.down, encoder.mid_block, decoder.mid_block, decoder.up, decoder.adaptive
 
-    def _images(self, ids: Tensor) -> Tensor:
+    def _vectors(self, images: Tensor) -> Tensor:
         low = self.config.low
-        codes = self.quantize.decode(ids).to(self.decoder.conv_in.weight.dtype)
+        return self.encoder(images * (1 - low) + low)
+
+    def _pixels(self, codes: Tensor) -> Tensor:
+        low = self.config.low
         return (self.decoder(codes) - low) / (1 - low)
 
 

@@ -6,6 +6,7 @@ of tensors are open-muse's.
 Letters: b images, c channels, h w size; i j grid of codes, d code width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,11 +76,16 @@ class MaskGITTokenizer(ImageTokenizer):
         """Ids run from 0 to vocab - 1."""
         return self.config.quantizer.codes
 
-    def _ids(self, images: Tensor) -> Tensor:
-        return self.quantize.encode(self.encoder(images))
+    @property
+    def trunk(self) -> Sequence[nn.Module]:
+        """Parts between the first and the last layer, which Muon may train."""
+        return self.encoder.down, self.encoder.mid, self.decoder.mid, self.decoder.up
 
-    def _images(self, ids: Tensor) -> Tensor:
-        return self.decoder(self.quantize.decode(ids).to(self.decoder.conv_in.weight.dtype))
+    def _vectors(self, images: Tensor) -> Tensor:
+        return self.encoder(images)
+
+    def _pixels(self, codes: Tensor) -> Tensor:
+        return self.decoder(codes)
 
 
 class MaskGITBlock(ResidualBlock):

@@ -4,8 +4,9 @@ Letters: b images, c channels, h w size; i j grid of codes, f = h / i pixels a c
 ids a code, such as residual quantization, has ids (b, i, j, q) wherever (b, i, j) is said.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ class TokenizerConfig:
         size: Pixels a side of the images it was trained on; others work if they divide by the factor.
         low: Black as the network sees it (-1 in taming's family, 0 in muse's and LVM's); white is 1.
         decodes: Whether there is a decoder; False for weights that were published without theirs.
+        kind: Tells this network from others in recipes.
 
     Raises:
         ValueError: if the size does not divide by the pixels a code.
@@ -34,23 +36,10 @@ class TokenizerConfig:
     size: int = 256
     low: float = -1.0
     decodes: bool = True
+    kind: Literal["vqgan"] = "vqgan"
 
     def __post_init__(self) -> None:
         check_size(self.size, self.autoencoder.factor)
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """What a training step needs: images (b, c, h, w) not clamped, ids (b, i, j), vectors (b, d, i, j).
-
-    With the quantizer's loss, and the terms it is made of by name.
-    """
-
-    images: Tensor
-    ids: Tensor
-    vectors: Tensor
-    quantizer_loss: Tensor
-    terms: Mapping[str, Tensor]
 
 
 class VQTokenizer(ImageTokenizer):
@@ -87,23 +76,15 @@ class VQTokenizer(ImageTokenizer):
         """Whether there is a decoder."""
         return self.config.decodes
 
-    def forward(self, images: Tensor) -> Reconstruction:
-        """Encode, quantize with a straight-through gradient, decode."""
-        vectors = self._vectors(images)
-        out = self.quantize(vectors)
-        images = self._pixels(out.vectors.to(self.post_quant_conv.weight.dtype))
-        return Reconstruction(images, out.ids, vectors, out.loss, out.terms)
-
-    def _ids(self, images: Tensor) -> Tensor:
-        return self.quantize.encode(self._vectors(images))
-
-    def _images(self, ids: Tensor) -> Tensor:
-        return self._pixels(self.quantize.decode(ids).to(self.post_quant_conv.weight.dtype))
+    @property
+    def trunk(self) -> Sequence[nn.Module]:
+        """Parts between the first and the last layer, which Muon may train."""
+        return self.encoder.down, self.encoder.mid, self.decoder.mid, self.decoder.up
 
     def _vectors(self, images: Tensor) -> Tensor:
         low = self.config.low
         return self.quant_conv(self.encoder(images * (1 - low) + low))
 
-    def _pixels(self, vectors: Tensor) -> Tensor:
+    def _pixels(self, codes: Tensor) -> Tensor:
         low = self.config.low
-        return (self.decoder(self.post_quant_conv(vectors)) - low) / (1 - low)
+        return (self.decoder(self.post_quant_conv(codes)) - low) / (1 - low)

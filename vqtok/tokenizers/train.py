@@ -1,4 +1,4 @@
-"""Trains a tokenizer: absolute, squared and perceptual error of the reconstruction, and the quantizer's loss.
+"""Trains a tokenizer: errors of the reconstruction, the quantizer's loss, and a critic if there is one.
 
     accelerate launch -m vqtok.tokenizers.train --config recipes/tokenizer/emoji64.yaml
 
@@ -10,22 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Subset
 
 from vqtok.data.emoji import load_emoji
 from vqtok.data.folders import PictureFolder
+from vqtok.data.idx import IdxImages
 from vqtok.data.order import Shuffled
 from vqtok.data.scenes import alone, nearly_alone, scene
 from vqtok.data.views import any_view
+from vqtok.tokenizers.choice import AnyTokenizerConfig, build
+from vqtok.tokenizers.codebook import CodebookUse
+from vqtok.tokenizers.critic import Adversary, CriticConfig
+from vqtok.tokenizers.dvae import DVAEConfig
 from vqtok.tokenizers.evaluate import held_out, measure, reconstructions
-from vqtok.tokenizers.losses import FeatureDistance
-from vqtok.tokenizers.tokenizer import Reconstruction, TokenizerConfig, VQTokenizer
+from vqtok.tokenizers.losses import LossConfig, ReconstructionLoss
+from vqtok.tokenizers.quantizers.gumbel import GumbelConfig
+from vqtok.tokenizers.quantizers.quantizer import Quantizer
 from vqtok.training.config import launch
 from vqtok.training.optim import OptimConfig, optimizer_for
 from vqtok.training.run import Run, RunConfig
-from vqtok.training.schedule import LRConfig, cosine
+from vqtok.training.schedule import LRConfig, Ramp, cosine, ramped
 
 STYLES, SHARES = ("shaded", "flat", "line", "solid", "mask"), (0.36, 0.26, 0.28, 0.05, 0.05)
 # Shares of images that are one emoji as drawn, which is what a tokenizer of emoji is judged by, and almost as
@@ -38,31 +43,22 @@ class ImagesConfig:
     """Where a tokenizer's images come from.
 
     Args:
-        folder: Pictures to train on; without one, endless scenes of the embedded emoji.
+        folder: Pictures to train on; without these, endless scenes of the embedded emoji.
         batch: Images a step, over all processes.
         workers: Processes that draw or decode images ahead.
-        held_out: Images of the folder kept for evaluation, at least one.
+        held_out: Images of the folder or file kept for evaluation, at least one.
+        idx: A file of gray images to train on instead, such as Fashion-MNIST's train-images-idx3-ubyte.gz.
     """
 
     folder: Path | None = None
     batch: int = 32
     workers: int = 1
     held_out: int = 64
+    idx: Path | None = None
 
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """Weights of the terms; the quantizer's loss has weight 1.
-
-    Args:
-        absolute: Mean absolute error.
-        squared: Mean squared error.
-        perceptual: Distance of EfficientNet-Lite0 features; 0 needs no feature network.
-    """
-
-    absolute: float = 1.0
-    squared: float = 1.0
-    perceptual: float = 0.0
+    def __post_init__(self) -> None:
+        if self.folder and self.idx:
+            raise ValueError(f"data.folder {self.folder} and data.idx {self.idx}: name one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +68,7 @@ class TrainConfig:
     Args:
         run: Folder, seed, precision.
         data: Images.
-        tokenizer: What is trained.
+        tokenizer: What is trained: its `kind`, and the settings of that kind.
         loss: Weights of the terms.
         optim: Weight decay, betas, clipping.
         lr: Learning rate by the step; its `steps` are the length of the run.
@@ -81,11 +77,15 @@ class TrainConfig:
         average: Decay of the moving average of the weights, which is what is evaluated and saved.
         eval_steps: Steps between two evaluations.
         save_steps: Steps between two checkpoints.
+        codebook_steps: Steps whose choices of codes are counted together, for usage and perplexity.
+        critic: An adversary, if there is one.
+        tau: Temperature of Gumbel-softmax by the step; without it, the quantizer's.
+        kl: Weight of its divergence from even use, likewise.
     """
 
     run: RunConfig
     data: ImagesConfig
-    tokenizer: TokenizerConfig
+    tokenizer: AnyTokenizerConfig
     loss: LossConfig
     optim: OptimConfig
     lr: LRConfig
@@ -93,6 +93,23 @@ class TrainConfig:
     average: float = 0.999
     eval_steps: int = 1000
     save_steps: int = 500
+    codebook_steps: int = 100
+    critic: CriticConfig | None = None
+    tau: Ramp | None = None
+    kl: Ramp | None = None
+
+    def __post_init__(self) -> None:
+        is_dvae = isinstance(self.tokenizer, DVAEConfig)
+        if (self.tau or self.kl) and not (is_dvae or isinstance(self.tokenizer.quantizer, GumbelConfig)):
+            raise ValueError("tau and kl are schedules of Gumbel-softmax: leave them out, or train a dvae")
+        if self.tau and min(self.tau.start, self.tau.end) <= 0:
+            raise ValueError(f"tau goes from {self.tau.start} to {self.tau.end}: both must be above 0")
+        if self.loss.laplace and not is_dvae:
+            raise ValueError("loss.laplace is the likelihood of a dvae: set it to 0, or train one")
+        if not getattr(self.tokenizer, "decodes", True):
+            raise ValueError("a tokenizer without a decoder cannot be trained: set tokenizer.decodes to true")
+        if self.critic:
+            self.critic.check_size(self.tokenizer.size)
 
 
 class EmojiImages:
@@ -123,23 +140,33 @@ def train(config: TrainConfig) -> None:
         ValueError: if the images or the perceptual features cannot be had.
     """
     source, kept = images(config)
-    features = FeatureDistance() if config.loss.perceptual else None
+    errors = ReconstructionLoss(config.loss)
     run = Run(config.run)
-    tokenizer = VQTokenizer(config.tokenizer)
-    inside = [tokenizer.encoder.down, tokenizer.encoder.mid, tokenizer.decoder.mid, tokenizer.decoder.up]
-    tokenizer, optimizer = run.prepare(tokenizer, optimizer_for(tokenizer, config.optim, inside))
-    average = run.ema(tokenizer, config.average)
-    if features is not None:
-        features.to(run.device)
+    network = build(config.tokenizer)
+    tokenizer, optimizer = run.prepare(network, optimizer_for(network, config.optim, network.trunk))
+    adversary = Adversary(config.critic, run) if config.critic else None
+    players = [tokenizer, adversary.critic] if adversary else [tokenizer]
+    average, codebook = run.ema(tokenizer, config.average), run.prepare(CodebookUse(network.vocab))
+    errors.to(run.device)
     run.resume()
     for batch in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):  # (b, 3, h, w)
-        with run.accumulate(tokenizer):
-            out = tokenizer(batch)
-            loss = reconstruction_loss(out, batch, config.loss, features) + out.quantizer_loss
-            stepped = run.update(loss, optimizer, lr=cosine(run.step, config.lr), clip=config.optim.clip)
+        anneal(network.quantize, run.step, config)
+        with run.accumulate(*players):
+            out, rate = tokenizer(batch), cosine(run.step, config.lr)
+            loss, terms = errors(out, batch)
+            loss = loss + out.quantizer_loss
+            if adversary:
+                loss = loss + adversary.penalty(out.images, loss, network.last_layer)
+            stepped = run.update(loss, optimizer, lr=rate, clip=config.optim.clip)
+            if adversary:
+                adversary.learn(batch, out.images, rate)
             if stepped:  # vectors of a skipped step may be no numbers
-                restart = run.step < config.restart_steps
-                run.unwrap(tokenizer).quantize.learn(out.vectors, out.ids, restart)
+                network.quantize.learn(out.vectors, out.ids, restart=run.step < config.restart_steps)
+            codebook.add(out.ids)
+            run.note({f"loss/{name}": term for name, term in terms.items()})
+            run.note({f"quantizer/{name}": term for name, term in out.terms.items()})
+        if run.every(config.codebook_steps):
+            run.log(codebook.take())
         if run.every(config.eval_steps):
             run.log(measure(average.model, kept))
             run.show("reconstructions", reconstructions(average.model, kept))
@@ -150,29 +177,31 @@ def train(config: TrainConfig) -> None:
     run.finish()
 
 
-def reconstruction_loss(
-    out: Reconstruction, images: Tensor, config: LossConfig, features: FeatureDistance | None
-) -> Tensor:
-    """() weighted sum of the errors of `out.images` against images (b, c, h, w)."""
-    decoded = out.images.float()
-    loss = config.absolute * F.l1_loss(decoded, images) + config.squared * F.mse_loss(decoded, images)
-    return loss if features is None else loss + config.perceptual * features(decoded, images)
+def anneal(quantizer: Quantizer, step: int, config: TrainConfig) -> None:
+    """Give Gumbel-softmax the temperature and the KL weight of this step, where the config has schedules."""
+    if config.tau:
+        quantizer.tau = ramped(step, config.tau)
+    if config.kl:
+        quantizer.kl = ramped(step, config.kl)
 
 
 def images(config: TrainConfig) -> tuple[EmojiImages | Shuffled, dict[str, Sequence[Tensor]]]:
     """The training order, and held-out images by the name they are reported under.
 
     Raises:
-        ValueError: if the folder cannot be read, or has no picture beside those held out.
+        ValueError: if folder or file cannot be read, or has no picture beside those held out.
     """
-    data = config.data
-    if data.folder is None:
+    data, size = config.data, config.tokenizer.size
+    if data.idx is not None:
+        pictures = IdxImages(data.idx, size)
+    elif data.folder is not None:
+        pictures = PictureFolder(data.folder, size, fit="crop").scan(data.workers, keep=True)
+    else:
         return EmojiImages(config.run.seed), held_out("validation")
-    pictures = PictureFolder(data.folder, config.tokenizer.size, fit="crop").scan(data.workers, keep=True)
     if not 0 < data.held_out < len(pictures):
         raise ValueError(
-            f"data.held_out is {data.held_out} of the {len(pictures)} pictures under {data.folder}: leave at "
-            "least one for evaluation and one for training"
+            f"data.held_out is {data.held_out} of the {len(pictures)} pictures under "
+            f"{data.folder or data.idx}: leave at least one for evaluation and one for training"
         )
     order = np.random.default_rng(0).permutation(len(pictures)).tolist()
     kept, shown = order[: data.held_out], order[data.held_out :]

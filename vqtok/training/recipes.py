@@ -76,7 +76,7 @@ def _added(hint: Any, said: list[tuple[str, Any]]) -> Any:
 
 
 def _merged(hint: Any, whole: Any, data: Any) -> Any:
-    """`whole` with `data` said after it: settings add up, all the way down, unless another `kind` is named."""
+    """`whole` with `data` said after it: settings add up, at any depth, unless it names another `kind`."""
     if not (isinstance(whole, dict) and isinstance(data, dict)):
         return data
     kinds = tagged(hint)

@@ -79,10 +79,9 @@ class GumbelQuantizer(Quantizer):
     def _draw(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Codes (r, d) or mixtures of them, ids (r,) of the best ones, and the sum () of KL divergences."""
         scores = self._scores(vectors)
-        log_q = F.log_softmax(scores, dim=1)
-        divergence = (log_q.exp() * (log_q + math.log(self.config.codes))).sum()
+        divergence = from_even(scores).sum()
         if self.training:
-            scores = scores - torch.empty_like(scores).exponential_().log()
+            scores = noisy(scores)
         ids, weights = scores.argmax(1), F.softmax(scores / self.tau, dim=1)
         codebook = self.embed.weight.float()
         if self.config.hard or not self.training:
@@ -99,3 +98,42 @@ class GumbelQuantizer(Quantizer):
 
     def _decode(self, ids: Tensor) -> Tensor:
         return rearrange(F.embedding(ids, self.embed.weight.float()), "b h w d -> b d h w")
+
+
+class GumbelScores(Quantizer):
+    """Gumbel-softmax where the networks around it bring classifier and codebook, as OpenAI's dVAE does.
+
+    Its vectors are scores (b, k, h, w) of the codes on the way in, and weights of the codes on the way out:
+    in training the softmax of noisy scores, else one-hot. `tau` and `kl` are as `GumbelQuantizer`'s. There is
+    nothing to learn and no state.
+    """
+
+    def __init__(self, codes: int) -> None:
+        super().__init__(GumbelConfig(codes=codes, width=codes))
+        self.tau, self.kl = self.config.tau, self.config.kl
+
+    def _quantize(self, vectors: Tensor) -> Quantized:
+        """The loss is kl times the mean over places of KL(q || even use), in nats."""
+        divergence = from_even(vectors).mean()
+        if self.training:
+            vectors = noisy(vectors)
+        ids = vectors.argmax(1)
+        weights = F.softmax(vectors / self.tau, dim=1) if self.training else self._decode(ids)
+        return Quantized(weights, ids, self.kl * divergence, {"kl": divergence.detach()})
+
+    def _encode(self, vectors: Tensor) -> Tensor:
+        return vectors.argmax(1)
+
+    def _decode(self, ids: Tensor) -> Tensor:
+        return rearrange(F.one_hot(ids, self.config.codes), "b h w k -> b k h w").float()
+
+
+def from_even(scores: Tensor) -> Tensor:
+    """KL(q || even use) in nats, of q = softmax of scores (b, k, ...): (b, ...)."""
+    log_q = F.log_softmax(scores, dim=1)
+    return (log_q.exp() * (log_q + math.log(scores.shape[1]))).sum(1)
+
+
+def noisy(scores: Tensor) -> Tensor:
+    """Scores plus Gumbel noise: the best of them is a draw from their softmax."""
+    return scores - torch.empty_like(scores).exponential_().log()

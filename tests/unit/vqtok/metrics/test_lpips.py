@@ -12,7 +12,7 @@ from vqtok.metrics.lpips import LPIPS, load_lpips
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A folder with a backbone as torchvision writes it and heads as the package `lpips` does; random weights."""
+    """A folder with random weights: a backbone as torchvision writes it, heads as the package `lpips`."""
     torch.manual_seed(0)
     model = LPIPS("alex")
     backbone = {f"features.{name}": tensor for name, tensor in model.features.state_dict().items()}
@@ -23,7 +23,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def test_definition(files: Path):
-    """Unit-length features, squared differences weighted by channel, averaged over places, summed over stages."""
+    """Unit-length features; squared differences, weighted by channel, averaged over places, summed up."""
     model = load_lpips("alex", files)
     images, references = torch.rand(2, 2, 3, 48, 40)
     x, y = (((2 * pixels - 1) - model.shift) / model.scale for pixels in (images, references))
@@ -58,7 +58,10 @@ def test_the_backbone_of_training_is_vgg16():
 
 @pytest.mark.parametrize(
     ("lost", "told"),
-    [("alexnet-owt-7be5be79.pth", r"lacks alexnet-\*\.pth of torchvision"), ("alex.pth", "lacks alex.pth of the")],
+    [
+        ("alexnet-owt-7be5be79.pth", r"lacks alexnet-\*\.pth of torchvision"),
+        ("alex.pth", "lacks alex.pth of the package lpips"),
+    ],
 )
 def test_missing_files(files: Path, lost: str, told: str):
     """What is missing is named, and the way to do without; nothing stands in for it."""
@@ -94,7 +97,8 @@ def test_equals_the_package(net: str, tmp_path: Path):
     torch.manual_seed(0)
     theirs = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     mine = LPIPS(net)
-    pretrained = {key.split(".", 1)[1]: t for key, t in theirs.net.state_dict().items()}  # sliceN.<number>.<name>
+    # Theirs are named slice<n>.<number of the layer>.<name>.
+    pretrained = {key.split(".", 1)[1]: tensor for key, tensor in theirs.net.state_dict().items()}
     mine.features.load_state_dict(pretrained)
     mine.heads.load_state_dict({str(i): lin.model[1].weight.flatten() for i, lin in enumerate(theirs.lins)})
     images, references = torch.rand(2, 2, 3, 64, 48)

@@ -48,6 +48,7 @@ class ImagesConfig:
         workers: Processes that draw or decode images ahead.
         held_out: Images of the folder or file kept for evaluation, at least one.
         idx: A file of gray images to train on instead, such as Fashion-MNIST's train-images-idx3-ubyte.gz.
+        keep: Hold the folder's pictures in memory, 3 size^2 bytes each, rather than decode them again.
     """
 
     folder: Path | None = None
@@ -55,6 +56,7 @@ class ImagesConfig:
     workers: int = 1
     held_out: int = 64
     idx: Path | None = None
+    keep: bool = True
 
     def __post_init__(self) -> None:
         if self.folder and self.idx:
@@ -195,7 +197,7 @@ def images(config: TrainConfig) -> tuple[EmojiImages | Shuffled, dict[str, Seque
     if data.idx is not None:
         pictures = IdxImages(data.idx, size)
     elif data.folder is not None:
-        pictures = PictureFolder(data.folder, size, fit="crop").scan(data.workers, keep=True)
+        pictures = PictureFolder(data.folder, size, fit="crop").scan(data.workers, data.keep)
     else:
         return EmojiImages(config.run.seed), held_out("validation")
     if not 0 < data.held_out < len(pictures):

@@ -1,5 +1,7 @@
 """Two processes do what one does; every result carries its world size, or nothing would be tested."""
 
+import json
+
 import pytest
 import torch
 
@@ -42,6 +44,17 @@ def test_two_equal_one(name, two, toy, tmp_path):
 def test_a_bad_sample_of_one_process_skips_the_step_of_both(two):
     """Sample 13 lies in the second step, in the half of process 1."""
     assert two["one bad sample"][1]["facts"].tolist() == [6, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["plain", "adversarial", "one bad sample"])
+def test_notes_of_two_equal_those_of_one(name, two, toy, tmp_path):
+    """What a loop notes is averaged over processes; of a bad step nothing is recorded."""
+    toy.train(tmp_path, **{**SCENES[name], "micro_batches": 1})
+    one, both = (
+        [json.loads(line)["size"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (tmp_path, two[name][0])
+    )
+    assert both == pytest.approx(one, rel=1e-5)  # float32
 
 
 @pytest.mark.parametrize("name", ["plain", "weighted", "resumed"])

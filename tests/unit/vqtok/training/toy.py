@@ -97,6 +97,7 @@ def walk(run, steps, loop):
         with run.accumulate(model, judge):
             y, rate = model(x), cosine(run.step, LR)
             loss, weight = mean_loss(x, y, weight)
+            run.note({"size": y.square().mean()})
             if loop.critic:
                 update_both(run, judge, optimizers, x, y, loss, rate)
             else:

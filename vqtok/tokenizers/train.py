@@ -148,7 +148,7 @@ def train(config: TrainConfig) -> None:
     tokenizer, optimizer = run.prepare(network, optimizer_for(network, config.optim, network.trunk))
     adversary = Adversary(config.critic, run) if config.critic else None
     players = [tokenizer, adversary.critic] if adversary else [tokenizer]
-    average, codebook = run.ema(tokenizer, config.average), run.prepare(CodebookUse(network.vocab))
+    average, codebook = run.ema(tokenizer, config.average), run.hold(CodebookUse(network.vocab))
     errors.to(run.device)
     run.resume()
     for batch in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):  # (b, 3, h, w)

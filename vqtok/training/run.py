@@ -103,6 +103,11 @@ class Run:
                 self._optimizers.append(item)
         return prepared
 
+    def hold(self, state: nn.Module) -> nn.Module:
+        """A module whose buffers are state of the loop, alike on all processes: checkpoints keep them."""
+        self._models.append(state.to(self.device))
+        return state
+
     def unwrap(self, model: nn.Module) -> nn.Module:
         """The model inside what `prepare` returned, with its own attributes and methods."""
         return self.accelerator.unwrap_model(model)
@@ -230,7 +235,7 @@ class Run:
         """Record numbers () with the loss: means over micro-batches, processes and the steps in between.
 
         Called inside `accumulate`, with the same names on all processes. Of a step that is left out nothing
-        is recorded.
+        is recorded. A name with a slash is not shown beside the progress.
         """
         for name, value in values.items():
             self._window.note(name, value, self.device)
@@ -326,7 +331,7 @@ class Run:
         if len(self._streak) >= self.config.patience:
             raise Diverged(self._story())
         means = self._window.means()
-        self._meter.show(self.step, means)
+        self._meter.show(self.step, {name: mean for name, mean in means.items() if "/" not in name})
         if self.step % self.config.log_steps == 0 or self.step == self._steps:
             self._window = Window()
             self.log({**means, "skipped": self.skipped, "samples_per_second": self._meter.rate(self.step)})

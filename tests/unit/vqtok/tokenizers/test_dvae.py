@@ -54,6 +54,28 @@ def test_every_parameter_learns(tokenizer: DVAETokenizer):
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
+def test_forward(tokenizer: DVAETokenizer):
+    """In evaluation it is the round trip, with the distribution whose medians the pixels are."""
+    images = torch.rand(2, 3, 16, 24)
+    out = tokenizer(images)
+    assert torch.equal(out.ids, tokenizer.encode(images))
+    torch.testing.assert_close(out.images.clamp(0, 1), tokenizer.decode(out.ids), atol=1e-6, rtol=0)
+    assert out.laplace.shape == (2, 6, 16, 24)
+    torch.testing.assert_close(out.images, (out.laplace[:, :3].sigmoid() - 0.1) / 0.8)
+
+
+def test_forward_in_training(tokenizer: DVAETokenizer):
+    """Codes are mixed by their noisy scores, and loss and divergence reach every parameter."""
+    tokenizer.train().quantize.tau = 2.0
+    images = torch.rand(2, 3, 16, 16)
+    out = tokenizer(images)
+    assert not torch.equal(out.ids, tokenizer(images).ids)  # other noise
+    (out.laplace.square().mean() + out.quantizer_loss).backward()
+    for name, parameter in tokenizer.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+    assert tokenizer.last_layer.grad.any()
+
+
 def test_without_a_decoder(tokenizer: DVAETokenizer):
     """FLAVA published the encoder alone: it encodes, and says that it cannot decode."""
     half = DVAETokenizer(replace(tokenizer.config, decodes=False))

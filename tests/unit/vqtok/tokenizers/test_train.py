@@ -1,6 +1,7 @@
 """Training a tokenizer: it learns, resumes to the bit, reads folders once, and survives a bad step."""
 
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from math import isfinite
@@ -16,15 +17,19 @@ from vqtok.data import folders
 from vqtok.data.pictures import write_picture
 from vqtok.storage.records import encode
 from vqtok.tokenizers import losses, train
+from vqtok.tokenizers.critic import CriticConfig
+from vqtok.tokenizers.dvae import DVAEConfig
 from vqtok.tokenizers.evaluate import measure
 from vqtok.tokenizers.loading import load_tokenizer
+from vqtok.tokenizers.quantizers.gumbel import GumbelScores
+from vqtok.tokenizers.quantizers.quantizer import Quantized
 from vqtok.tokenizers.quantizers.vq import VectorQuantizer
 from vqtok.tokenizers.tokenizer import TokenizerConfig
 from vqtok.tokenizers.train import EmojiImages, ImagesConfig, LossConfig, TrainConfig
 from vqtok.training.config import launch
 from vqtok.training.optim import OptimConfig
 from vqtok.training.run import Run, RunConfig
-from vqtok.training.schedule import LRConfig
+from vqtok.training.schedule import LRConfig, Ramp, ramped
 
 STEPS = 30
 
@@ -119,6 +124,98 @@ def test_any_quantizer_trains_from_a_recipe(recipe: TrainConfig, kind: str, tmp_
     ids = tokenizer.encode(image)
     assert ids.shape == (1, 4, 4, *tokenizer.quantize.id_shape) and int(ids.max()) < tokenizer.vocab
     assert tokenizer.decode(ids).shape == image.shape
+
+
+NETWORKS = {
+    "dvae": ("{kind: dvae, size: 16, vocab: 32, channels: 8, blocks: 1, embedding: 8}", 8),
+    "magvit2": ("{kind: magvit2, size: 16, channels: 8, multipliers: [1, 2], blocks: 1, groups: 4, "
+                "quantizer: {bits: 4, temperature: 1e-1}}", 2),
+    "maskgit": ("{kind: maskgit, size: 16, channels: 8, multipliers: [1, 2], blocks: 1, groups: 4, "
+                "quantizer: {codes: 32, width: 4}}", 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_any_network_trains_from_a_recipe(recipe: TrainConfig, kind: str, tmp_path: Path):
+    """A recipe names one by its kind; it trains, by Muon too, is evaluated, saved, and loaded as the same."""
+    text, factor = NETWORKS[kind]
+    settings = encode(replace(recipe, lr=replace(recipe.lr, steps=2, warmup_steps=0)))
+    settings["tokenizer"] = yaml.safe_load(text)
+    settings["optim"]["muon"] = True
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    launch(train.train, TrainConfig, ["--config", str(tmp_path / "recipe.yaml")])
+    assert all(isfinite(loss) for loss in recorded(recipe.run.folder, "loss"))
+    tokenizer = load_tokenizer(recipe.run.folder / "model")
+    assert tokenizer.config.kind == kind and tokenizer.factor == factor
+    image = train.images(recipe)[1]["images"][0][None]
+    assert tokenizer.decode(tokenizer.encode(image)).shape == image.shape
+
+
+DVAE = DVAEConfig(size=16, vocab=32, channels=8, blocks=1, embedding=8)
+
+
+def test_schedules_drive_gumbel_softmax(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):
+    """Temperature and KL weight are what their schedules say of the step, in a dVAE with its likelihood."""
+    seen, draw = [], GumbelScores._quantize
+
+    def spy(quantizer: GumbelScores, scores: Tensor) -> Quantized:
+        seen.append((quantizer.tau, quantizer.kl))
+        return draw(quantizer, scores)
+
+    monkeypatch.setattr(GumbelScores, "_quantize", spy)
+    tau, kl = Ramp(start=1.0, end=0.25, steps=2), Ramp(start=0.0, end=0.1, steps=4)
+    loss = LossConfig(absolute=0.0, squared=0.0, laplace=1.0)
+    recipe = replace(recipe, tokenizer=DVAE, loss=loss, tau=tau, kl=kl, lr=replace(recipe.lr, steps=4))
+    train.train(recipe)
+    assert seen == [(ramped(step, tau), ramped(step, kl)) for step in range(4)]
+    assert recorded(recipe.run.folder, "loss/laplace") and recorded(recipe.run.folder, "quantizer/kl")
+
+
+def test_what_is_recorded(recipe: TrainConfig):
+    """Terms by name, weighted up to the loss, and the codebook's use over a fixed number of steps."""
+    train.train(replace(recipe, codebook_steps=4, lr=replace(recipe.lr, steps=10)))
+    names = ("loss/absolute", "loss/squared", "quantizer/error", "loss")
+    absolute, squared, error, loss = (recorded(recipe.run.folder, name) for name in names)
+    beta = recipe.tokenizer.quantizer.beta
+    total = [a + s + (1 + beta) * e for a, s, e in zip(absolute, squared, error, strict=True)]
+    assert total == pytest.approx(loss, rel=1e-5)  # float32
+    assert recorded(recipe.run.folder, "codebook/ids") == [4 * 8 * 16, 4 * 8 * 16, 2 * 8 * 16]
+    for name, most in (("usage", 1), ("entropy", 5), ("perplexity", 32)):
+        assert all(0 < value <= most for value in recorded(recipe.run.folder, f"codebook/{name}"))
+
+
+CRITIC = CriticConfig(
+    channels=4, layers=1, train_from=4, count_from=12, ramp_steps=4, adaptive=5.0, lecam=0.1
+)  # all it can do, and a checkpoint while it trains without counting
+
+
+def test_a_critic_resumes(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):
+    """With a critic, too, stopped and started again equals never stopped: weights, and what is recorded."""
+    recipe = replace(recipe, critic=CRITIC, codebook_steps=7)
+    train.train(recipe)
+    broken, save = elsewhere(recipe, "broken"), Run.save
+
+    def save_and_stop(run: Run) -> None:
+        save(run)
+        raise KeyboardInterrupt
+
+    for _ in range(2):  # at steps 10 and 20
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Run, "save", save_and_stop)
+            train.train(broken)
+    train.train(broken)
+    straight, resumed = weights(recipe.run.folder), weights(broken.run.folder)
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    one, other = (
+        [json.loads(line) for line in (r.run.folder / "metrics.jsonl").read_text().splitlines()]
+        for r in (recipe, broken)
+    )
+    for row in [*one, *other]:
+        row.pop("samples_per_second", None)
+    assert one == other
+    factors = recorded(recipe.run.folder, "critic/weight")
+    assert len(factors) == 4 and all(0 < factor <= 0.1 * 5 for factor in factors)  # from step 13 on
+    assert len(recorded(recipe.run.folder, "critic/real")) == 6  # in the rows of steps 5, 10, 15, ...
 
 
 @pytest.mark.parametrize("means", [False, True])
@@ -222,6 +319,41 @@ def missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(losses, "files", fail)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"tau": Ramp(start=1.0, end=0.5, steps=3)}, "tau and kl are schedules of Gumbel-softmax: leave"),
+        ({"kl": Ramp(start=0.0, end=0.5, steps=3)}, "tau and kl are schedules of Gumbel-softmax: leave"),
+        ({"tokenizer": DVAE, "tau": Ramp(start=1.0, end=0.0, steps=3)}, "tau goes from 1.0 to 0.0: both"),
+        ({"loss": LossConfig(laplace=1.0)}, "loss.laplace is the likelihood of a dvae: set it to 0"),
+        ({"tokenizer": replace(DVAE, decodes=False)}, "without a decoder cannot be trained"),
+        ({"critic": CriticConfig()}, "a critic of 3 layers needs images of 24 pixels a side, not 16"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other(recipe: TrainConfig, settings: dict[str, object], told: str):
+    """They are refused when the configuration is made."""
+    with pytest.raises(ValueError, match=told):
+        replace(recipe, **settings)
+
+
+def test_one_source_of_images():
+    """A folder and a file are too many."""
+    with pytest.raises(ValueError, match="data.folder a and data.idx b: name one of them"):
+        ImagesConfig(folder=Path("a"), idx=Path("b"))
+
+
+def test_trains_on_idx_images(recipe: TrainConfig, tmp_path: Path):
+    """Gray images of one file, padded, some of them held out."""
+    header = struct.pack(">BBBBIII", 0, 0, 8, 3, 12, 10, 10)
+    (tmp_path / "images").write_bytes(header + bytes(range(240)) * 5)
+    data = ImagesConfig(idx=tmp_path / "images", batch=4, workers=0, held_out=3)
+    recipe = replace(recipe, data=data, lr=replace(recipe.lr, steps=2, warmup_steps=0))
+    train.train(recipe)
+    source, kept = train.images(recipe)
+    assert source[0].shape == (3, 16, 16) and len(kept["images"]) == 3
+    assert recorded(recipe.run.folder, "psnr/images")
 
 
 @pytest.mark.parametrize(

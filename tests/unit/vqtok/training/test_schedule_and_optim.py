@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vqtok.training import LRConfig, OptimConfig, cosine, optimizer_for
+from vqtok.training import LRConfig, OptimConfig, Ramp, cosine, optimizer_for, ramped
 from vqtok.training.ema import EMA
 from vqtok.training.optim import Muon, orthogonal
 
@@ -168,3 +168,26 @@ def test_wrong_decay_of_an_average_is_refused(decay):
     """1 would never move."""
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\)"):
         EMA(nn.Linear(1, 1), decay)
+
+
+def test_ramp():
+    """Half a cosine from start to end, flat before and after: the dVAE's temperature."""
+    tau = Ramp(start=1.0, end=1 / 16, steps=100, wait=10)
+    assert [ramped(step, tau) for step in (0, 10)] == [1.0, 1.0]
+    assert ramped(60, tau) == pytest.approx((1 + 1 / 16) / 2)
+    assert ramped(35, tau) == pytest.approx(1 - 15 / 16 * (1 - math.cos(math.pi / 4)) / 2)
+    assert [ramped(step, tau) for step in (110, 10**6)] == pytest.approx([1 / 16, 1 / 16])
+    values = [ramped(step, tau) for step in range(120)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_ramp_of_no_steps():
+    """A jump."""
+    assert [ramped(step, Ramp(start=0.0, end=2.0, steps=0, wait=3)) for step in (2, 3)] == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("settings", [{"steps": -1}, {"steps": 1, "wait": -1}])
+def test_a_ramp_does_not_begin_before_the_run(settings):
+    """Negative steps are refused."""
+    with pytest.raises(ValueError, match="must be at least 0: raise them"):
+        Ramp(start=0.0, end=1.0, **settings)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqtok.tokenizers.quantizers.gumbel import GumbelConfig, GumbelQuantizer
+from vqtok.tokenizers.quantizers.gumbel import GumbelConfig, GumbelQuantizer, GumbelScores
 
 
 def quantizer(**options: object) -> GumbelQuantizer:
@@ -87,3 +87,31 @@ def test_a_temperature_of_no_use():
     """Zero divides."""
     with pytest.raises(ValueError, match="tau 0.0 must be above 0"):
         GumbelConfig(codes=4, width=2, tau=0.0)
+
+
+def test_scores_of_a_network(vectors: Tensor):
+    """Without a classifier and a codebook of its own it is the same draw: weights instead of mixtures."""
+    made = quantizer(tau=0.7, kl=0.3)
+    scores = made.proj(vectors)
+    bare = GumbelScores(12)
+    bare.tau, bare.kl = made.tau, made.kl
+    torch.manual_seed(1)
+    out = bare(scores)
+    noise = -torch.empty_like(scores)
+    torch.manual_seed(1)
+    noise = -noise.exponential_().log()
+    torch.testing.assert_close(out.vectors, F.softmax((scores + noise) / 0.7, dim=1))
+    assert torch.equal(out.ids, (scores + noise).argmax(1)) and not bare.state_dict()
+    expected = made(vectors)
+    torch.testing.assert_close(out.loss, expected.loss)  # of scores without noise
+    torch.testing.assert_close(out.terms["kl"], expected.terms["kl"])
+
+
+def test_scores_in_evaluation(vectors: Tensor):
+    """The best code alone is switched on, whatever tau is."""
+    bare = GumbelScores(12).eval()
+    scores = quantizer().proj(vectors)
+    out = bare(scores)
+    assert torch.equal(out.ids, scores.argmax(1)) and torch.equal(out.ids, bare.encode(scores))
+    assert torch.equal(out.vectors.argmax(1), out.ids) and torch.equal(out.vectors, bare.decode(out.ids))
+    assert out.vectors.sum(1).unique().tolist() == [1.0]

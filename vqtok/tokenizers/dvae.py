@@ -87,7 +87,7 @@ class DVAETokenizer(ImageTokenizer):
         return self.config.decodes
 
     @property
-    def trunk(self) -> Sequence[nn.Module]:
+    def inside(self) -> Sequence[nn.Module]:
         """Parts between the first and the last layer, which Muon may train."""
         return self.encoder.blocks[1:-1], self.decoder.blocks[1:-1]
 

@@ -78,7 +78,7 @@ class ImageTokenizer(nn.Module, Pretrained):
         return True
 
     @property
-    def trunk(self) -> Sequence[nn.Module]:
+    def inside(self) -> Sequence[nn.Module]:
         """Parts between the first and the last layer, which Muon may train."""
         raise NotImplementedError
 

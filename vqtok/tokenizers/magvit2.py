@@ -80,7 +80,7 @@ class MAGVIT2Tokenizer(ImageTokenizer):
         return self.config.quantizer.vocab
 
     @property
-    def trunk(self) -> Sequence[nn.Module]:
+    def inside(self) -> Sequence[nn.Module]:
         """Parts between the first and the last layer, which Muon may train."""
         encoder, decoder = self.encoder, self.decoder
         return encoder.down, encoder.mid_block, decoder.mid_block, decoder.up, decoder.adaptive

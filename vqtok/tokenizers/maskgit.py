@@ -77,7 +77,7 @@ class MaskGITTokenizer(ImageTokenizer):
         return self.config.quantizer.codes
 
     @property
-    def trunk(self) -> Sequence[nn.Module]:
+    def inside(self) -> Sequence[nn.Module]:
         """Parts between the first and the last layer, which Muon may train."""
         return self.encoder.down, self.encoder.mid, self.decoder.mid, self.decoder.up
 

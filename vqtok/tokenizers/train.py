@@ -145,7 +145,7 @@ def train(config: TrainConfig) -> None:
     errors = ReconstructionLoss(config.loss)
     run = Run(config.run)
     network = build(config.tokenizer)
-    tokenizer, optimizer = run.prepare(network, optimizer_for(network, config.optim, network.trunk))
+    tokenizer, optimizer = run.prepare(network, optimizer_for(network, config.optim, network.inside))
     adversary = Adversary(config.critic, run) if config.critic else None
     players = [tokenizer, adversary.critic] if adversary else [tokenizer]
     average, codebook = run.ema(tokenizer, config.average), run.hold(CodebookUse(network.vocab))

@@ -218,6 +218,19 @@ def test_a_critic_resumes(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):
     assert len(recorded(recipe.run.folder, "critic/real")) == 6  # in the rows of steps 5, 10, 15, ...
 
 
+@pytest.mark.parametrize("run", [{"precision": "bf16"}, {"micro_batches": 2}])
+def test_a_critic_in_other_runs(recipe: TrainConfig, run: dict[str, object]):
+    """In bfloat16, with activations computed again, and in micro-batches: nothing is skipped, both learn."""
+    shape = replace(recipe.tokenizer.autoencoder, recompute=True)
+    critic = replace(CRITIC, train_from=0, count_from=0, ramp_steps=0)
+    recipe = replace(recipe, critic=critic, tokenizer=replace(recipe.tokenizer, autoencoder=shape))
+    recipe = replace(recipe, run=replace(recipe.run, log_steps=1, **run), lr=replace(recipe.lr, steps=5))
+    train.train(recipe)
+    assert recorded(recipe.run.folder, "skipped")[-1] == 0
+    for name in ("critic/weight", "critic/real", "loss_2", "gradient_norm_2"):
+        assert len(recorded(recipe.run.folder, name)) == 5
+
+
 @pytest.mark.parametrize("means", [False, True])
 def test_resumes(recipe: TrainConfig, means: bool, monkeypatch: pytest.MonkeyPatch):
     """Stopped after step 10 and started again, it ends with the very weights of a run that never stopped.

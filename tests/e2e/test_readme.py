@@ -32,6 +32,8 @@ TOY = {  # beginning of a command -> flags behind it that make it toy-sized
     "vqtok encode --pairs": "--pairs 12",
     "vqtok train recipes/lvm/": f"--lr.steps 3 --data.batch 2 --data.held_out 4 --gpt.vocab {CODES + 3} "
     f"--gpt.width 32 --gpt.depth 1 --gpt.heads 2 {SHORT}",
+    "vqtok evaluate tokenizer --model": "",
+    "vqtok evaluate tokenizer": "--split validation",
     "vqtok evaluate lvm": "--names 2 --judge {toys}/kind",
 }
 

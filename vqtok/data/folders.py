@@ -44,7 +44,7 @@ class PictureFolder:
         others: How many files of each other suffix lie there, unread.
 
     Raises:
-        ValueError: if there are no pictures, or no such size or fit.
+        ValueError: if there are no pictures, or no such size, fit or share.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class PictureFolder:
         pixel_limit: int = PIXEL_LIMIT,
     ) -> None:
         check_form(size, fit)
+        if not 0 <= tolerate <= 1:
+            raise ValueError(f"tolerate is {tolerate}, a share of the pictures: give 0 to 1")
         self.folder = Path(folder)
         self.size, self.fit, self.tolerate, self.pixel_limit = size, fit, tolerate, pixel_limit
         self.corrupt: dict[Path, str] = {}

@@ -74,7 +74,8 @@ def encode(job: Job) -> dict[str, str]:
             another job is in the way. Shards that were written before stay, whole.
     """
     tokenizer = load_tokenizer(job.tokenizer).to("cuda" if torch.cuda.is_available() else "cpu")
-    folder = PictureFolder(job.data, job.size or tokenizer.config.size, job.fit, job.tolerate)
+    size = tokenizer.config.size if job.size is None else job.size
+    folder = PictureFolder(job.data, size, job.fit, job.tolerate)
     shards = plan(job, folder, fingerprint(tokenizer))
     mine, skipped = job.of(shards), left_out(shards)
     missing = [shard for shard in mine if shard.told() is None]
@@ -82,7 +83,7 @@ def encode(job: Job) -> dict[str, str]:
         pictures = read(folder, missing, job, meter)
         for shard in missing:
             batches = islice(pictures, len(pieces(shard.items, job.batch)))
-            rows, told = encode_shard(tokenizer, batches, folder.size)
+            rows, told = encode_shard(tokenizer, batches, size)
             skipped |= told["skipped"]
             folder.refuse(skipped)
             shard.write(rows.numpy(), tokenizer.vocab, told | {"source": str(job.data)})

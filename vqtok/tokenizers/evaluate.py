@@ -192,7 +192,7 @@ def pictures(job: Job, size: int) -> tuple[Images, dict[str, str]]:
     """
     if job.data is None:
         return held_out(job.split), {}
-    folder = PictureFolder(job.data, job.size or size, fit="crop").scan()
+    folder = PictureFolder(job.data, size if job.size is None else job.size, fit="crop").scan()
     return {"images": folder}, {str(path): reason for path, reason in folder.corrupt.items()}
 
 
@@ -286,8 +286,8 @@ def _seconds(half: Callable[[], Tensor]) -> float:
 
 def _described(device: torch.device, batch: int) -> str:
     """What ran it, and how."""
-    threads = torch.get_num_threads()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{threads} CPU threads"
+    cpu = f"CPU, threads: {torch.get_num_threads()}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     return f"{name}, {batch} at once, float32"
 
 

@@ -85,7 +85,7 @@ def test_command(tokenizer: VQTokenizer, pictures: Path, tmp_path: Path, capsys:
         "worst_and_median.png",
     }
     told = capsys.readouterr().out
-    assert "CPU threads, 5 at once" in told and str(out / "worst_and_median.png") in told
+    assert "(CPU, threads: 1, 5 at once, float32)" in told and str(out / "worst_and_median.png") in told
     assert f"{report['psnr/images']:.2f}" in told and f"{report['ssim/images']:.3f}" in told
     assert "of 32 codes occur in 80 ids" in told and "16 tokens = 80 bits an image" in told
 

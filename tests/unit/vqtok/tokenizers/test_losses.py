@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vqtok.metrics import features
 from vqtok.tokenizers import losses
 from vqtok.tokenizers.interface import Reconstruction
 from vqtok.tokenizers.losses import SHARPEST, FeatureDistance, LossConfig, ReconstructionLoss, logit_laplace
@@ -39,7 +40,7 @@ def test_missing_package(monkeypatch: pytest.MonkeyPatch):
     def missing(name: str) -> None:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(losses, "files", missing)
+    monkeypatch.setattr(features, "files", missing)
     with pytest.raises(ValueError, match=WAY_OUT):
         FeatureDistance()
 
@@ -82,14 +83,14 @@ def test_perceptual_terms_bear_the_name_of_their_features(net: str, monkeypatch:
         def forward(self, images: Tensor, references: Tensor) -> Tensor:
             return (images - references).flatten(1).amax(1)
 
-    monkeypatch.setattr(losses, "load_lpips", StandIn)
-    features = f"lpips-{net}"
-    settings = LossConfig(absolute=1.0, squared=0.0, perceptual=2.0, features=features, weights=Path("w"))
+    monkeypatch.setattr(losses, "LPIPS", StandIn)
+    name = f"lpips-{net}"
+    settings = LossConfig(absolute=1.0, squared=0.0, perceptual=2.0, features=name, weights=Path("w"))
     images, decoded = torch.zeros(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
     loss, terms = ReconstructionLoss(settings)(reconstruction(decoded), images)
     expected = decoded.flatten(1).amax(1).mean()
-    assert asked == [(net, Path("w"))] and list(terms) == ["absolute", features]
-    torch.testing.assert_close(terms[features], expected)
+    assert asked == [(net, Path("w"))] and list(terms) == ["absolute", name]
+    torch.testing.assert_close(terms[name], expected)
     torch.testing.assert_close(loss, decoded.mean() + 2 * expected)
 
 
@@ -147,6 +148,6 @@ def test_weights_of_no_use(settings: dict[str, float], told: str):
 
 def test_missing_lpips(tmp_path: Path):
     """The setting, what is missing and the way out are named; nothing stands in."""
-    told = "loss.features lpips-vgg, loss.weights .*lacks vgg16-.*EfficientNet-Lite0 instead, which are not"
+    told = "loss.features lpips-vgg, loss.weights .*: put vgg16-397923af.pth into .*lite0, which is not LPIPS"
     with pytest.raises(ValueError, match=told):
         ReconstructionLoss(LossConfig(perceptual=1.0, features="lpips-vgg", weights=tmp_path))

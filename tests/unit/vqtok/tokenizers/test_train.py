@@ -15,8 +15,9 @@ from torch import Tensor
 
 from vqtok.data import folders
 from vqtok.data.pictures import write_picture
+from vqtok.metrics import features
 from vqtok.storage.records import encode
-from vqtok.tokenizers import losses, train
+from vqtok.tokenizers import train
 from vqtok.tokenizers.critic import CriticConfig
 from vqtok.tokenizers.dvae import DVAEConfig
 from vqtok.tokenizers.evaluate import measure
@@ -331,7 +332,7 @@ def missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> None:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(losses, "files", fail)
+    monkeypatch.setattr(features, "files", fail)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
-from lvm.encode import fingerprint
 from lvm.layout import Layout
 from lvm.model import LVM, LVMConfig, seed_embeddings
 from lvm.shots import answer_sheet, validation_losses
@@ -24,6 +23,7 @@ from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.loss import next_token_loss
 from vqtok.gpt.model import GPT
 from vqtok.tokenizers import load_tokenizer
+from vqtok.tokenizers.fingerprint import fingerprint
 from vqtok.tokenizers.tokenizer import VQTokenizer
 from vqtok.training.config import launch
 from vqtok.training.optim import OptimConfig, optimizer_for

@@ -76,7 +76,7 @@ def _add_train(verbs: argparse._SubParsersAction) -> None:
 
 
 def _add_encode(verbs: argparse._SubParsersAction) -> None:
-    _add_verb(verbs, _encode, "turn pictures into token shards", passes_on=True).epilog = PASSED_ON
+    _add_verb(verbs, _encode, "turn pictures into token shards", passes_on=True)
 
 
 def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
@@ -133,8 +133,10 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _encode(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from lvm.encode import main as encode
-
+    if any(word.split("=")[0] == "--pairs" for word in rest):
+        from lvm.encode import main as encode
+    else:
+        from vqtok.tokenizers.encode import main as encode
     encode(rest)
 
 

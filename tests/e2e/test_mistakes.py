@@ -1,6 +1,7 @@
 """A user's mistakes: one line each, with the value, the limit and the way out; nothing half-written."""
 
 import errno
+import os
 import re
 import shutil
 import subprocess
@@ -65,6 +66,16 @@ def train(*flags: str) -> list[str]:
     return ["train", "recipe.yaml", "--data.folder=pictures", "--run.folder=run", *TOY, *flags]
 
 
+def encode(data: str = "pictures", tokenizer: str = "toys/tokenizer", *flags: str) -> list[str]:
+    """Words of an encoding of a folder."""
+    return ["encode", "--data", data, "--tokenizer", tokenizer, "--out", "out", *flags]
+
+
+def evaluate(data: str = "pictures", model: str = "toys/tokenizer", *flags: str) -> list[str]:
+    """Words of an evaluation of a tokenizer on a folder."""
+    return ["evaluate", "tokenizer", "--data", data, "--model", model, "--out", "out", *flags]
+
+
 def prompt(query: str = "a.png", model: str = "toys/lvm") -> list[str]:
     """Words of a prompt with one pair."""
     return ["prompt", "--model", model, "--pair", "a.png", "a.png", "--query", query, "--out", "answer.png"]
@@ -90,8 +101,10 @@ def test_wrong_type(refused: Callable) -> None:
     [
         (["train", "nowhere.yaml"], "nowhere.yaml"),
         (train("--data.folder=nowhere"), "nowhere"),
-        (["encode", "--tokenizer", "nowhere", "--out", "pairs"], "nowhere"),
-        (["encode", "--tokenizer", "toys/tokenizer", "--data", "nowhere", "--out", "pairs"], "nowhere"),
+        (["encode", "--pairs", "9", "--tokenizer", "nowhere", "--out", "pairs"], "nowhere"),
+        (encode("nowhere", "toys/tokenizer", "--pairs", "9"), "nowhere"),
+        (encode("nowhere"), "nowhere"),
+        (encode("pictures", "nowhere"), "nowhere"),
         (["evaluate", "lvm", "--model", "nowhere"], "nowhere"),
         (["evaluate", "tokenizer", "--model", "nowhere"], "nowhere"),
         (prompt(query="nowhere.png"), "nowhere.png"),
@@ -111,9 +124,66 @@ def test_corrupt_image(place: Path, refused: Callable) -> None:
     assert "cannot read torn.png: " in refused(*prompt(query="torn.png"))
     for name in ("torn1.png", "torn2.png"):
         shutil.copy(place / "torn.png", place / "pictures" / name)
-    told = refused(*train())
-    assert "2 of 32 pictures under pictures cannot be read, 1 are tolerated" in told
-    assert "torn1.png" in told
+    for command in (train(), evaluate(), encode(), encode("pictures", "toys/tokenizer", "--pairs", "9")):
+        told = refused(*command)
+        assert "2 of 32 pictures under pictures cannot be read, 1 are tolerated" in told
+        assert "torn1.png" in told
+
+
+@pytest.mark.parametrize("command", [encode, evaluate])
+def test_empty_folder(command: Callable, place: Path, refused: Callable) -> None:
+    """A folder without pictures is named, with what lies there instead."""
+    (place / "empty").mkdir()
+    assert "no PNG, JPEG or WebP pictures under empty (but no other files)" in refused(*command("empty"))
+    (place / "empty" / "a.heic").write_text("photo")
+    assert "1 .heic" in refused(*command("empty"))
+
+
+@pytest.mark.parametrize("command", [encode, evaluate])
+def test_size_that_does_not_fit(command: Callable, refused: Callable) -> None:
+    """Pictures of a size that holds no whole codes are refused with a size that does."""
+    told = refused(*command("pictures", "toys/tokenizer", "--size", "60"))
+    assert "images of 60x60 pixels do not divide by 8" in told and "for example to 64x64" in told
+    assert "a picture 0 pixels wide" in refused(*command("pictures", "toys/tokenizer", "--size", "0"))
+    assert "0 images at once" in refused(*command("pictures", "toys/tokenizer", "--batch", "0"))
+
+
+@pytest.mark.parametrize("command", [encode, evaluate])
+def test_weights_that_are_none(command: Callable, place: Path, refused: Callable) -> None:
+    """Truncated weights are named, and so is code in a pickle, which does not run."""
+    torch.save({"encoder.conv_in.weight": torch.zeros(64, 3, 3, 3)}, place / "torn.pt")
+    for name in ("torn.pt", "toys/tokenizer/model.safetensors"):
+        (place / name).write_bytes((place / name).read_bytes()[:-200])
+    assert "torn.pt is truncated or no checkpoint" in refused(*command("pictures", "torn.pt"))
+    assert "model.safetensors is truncated" in refused(*command())
+    torch.save({"model": Hostile()}, place / "hostile.pt")
+    told = "hostile.pt holds posix.system, which is code and was not run"
+    assert told in refused(*command("pictures", "hostile.pt"))
+    assert told in refused("import", "hostile.pt", "ours")
+    assert not (place / "ran").exists() and not (place / "ours").exists()
+
+
+class Hostile:
+    """Makes a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return os.system, ("touch ran",)
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (torch.zeros(1, 1, 64, 64), r"\(1, 1, 64, 64\)"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), r"uint8: read them with"),
+        (torch.full((1, 3, 64, 64), float("nan")), "not a number: mend"),
+        (torch.full((1, 3, 64, 64), 255.0), "reach from 255 to 255, not within"),
+    ],
+    ids=["channels", "type", "nan", "range"],
+)
+def test_images_from_python(image: torch.Tensor, told: str, toys: Path) -> None:
+    """What files cannot hold but callers can pass is refused at a tokenizer's door."""
+    with pytest.raises(ValueError, match=told):
+        load_tokenizer(toys / "tokenizer").encode(image)
 
 
 def test_truncated_model(place: Path, refused: Callable) -> None:
@@ -152,21 +222,10 @@ def test_id_outside_the_vocabulary(place: Path, toys: Path, refused: Callable) -
 
 def test_vocabulary_of_another_tokenizer(place: Path, vqtok: Callable, refused: Callable) -> None:
     """A transformer with a vocabulary that is not its tokenizer's is refused before it trains."""
-    encode = [
-        "encode",
-        "--tokenizer",
-        "toys/tokenizer",
-        "--data",
-        "pictures",
-        "--pairs",
-        "8",
-        "--out",
-        "pairs",
-    ]
-    assert vqtok(*encode).code == 0
+    assert vqtok(*encode("pictures", "toys/tokenizer", "--pairs", "8")).code == 0
     told = refused(
         "train", ROOT / "recipes" / "lvm" / "folder64.yaml", "--run.folder=run", "--run.trackers=[]",
-        "--data.shards=pairs", "--data.tokenizer=toys/tokenizer", "--data.held_out=4", "--lr.steps=2",
+        "--data.shards=out", "--data.tokenizer=toys/tokenizer", "--data.held_out=4", "--lr.steps=2",
         "--lr.warmup_steps=1", "--data.batch=1", "--gpt.vocab=99", "--gpt.width=32", "--gpt.heads=2",
     )  # fmt: skip
     assert "99" in told

@@ -29,9 +29,11 @@ NETWORK = (
 SHORT = "--lr.warmup_steps 1 --run.precision no --run.trackers []"
 TOY = {  # beginning of a command -> flags behind it that make it toy-sized
     "vqtok train recipes/tokenizer/": f"--lr.steps 6 --restart_steps 4 --data.workers 0 {NETWORK} {SHORT}",
-    "vqtok encode": "--pairs 12",
+    "vqtok encode --pairs": "--pairs 12",
     "vqtok train recipes/lvm/": f"--lr.steps 3 --data.batch 2 --data.held_out 4 --gpt.vocab {CODES + 3} "
     f"--gpt.width 32 --gpt.depth 1 --gpt.heads 2 {SHORT}",
+    "vqtok evaluate tokenizer --model": "",
+    "vqtok evaluate tokenizer": "--split validation",
     "vqtok evaluate lvm": "--names 2 --judge {toys}/kind",
 }
 

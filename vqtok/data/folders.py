@@ -7,6 +7,7 @@ import math
 import os
 import warnings
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Self
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vqtok.data.pictures import PIXEL_LIMIT, Fit, check_form, read_pixels
+from vqtok.data.plan import pieces
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 LISTED = 20  # unreadable files that a message names; `corrupt` has them all
@@ -42,7 +44,7 @@ class PictureFolder:
         others: How many files of each other suffix lie there, unread.
 
     Raises:
-        ValueError: if there are no pictures, or no such size or fit.
+        ValueError: if there are no pictures, or no such size, fit or share.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class PictureFolder:
         pixel_limit: int = PIXEL_LIMIT,
     ) -> None:
         check_form(size, fit)
+        if not 0 <= tolerate <= 1:
+            raise ValueError(f"tolerate is {tolerate}, a share of the pictures: give 0 to 1")
         self.folder = Path(folder)
         self.size, self.fit, self.tolerate, self.pixel_limit = size, fit, tolerate, pixel_limit
         self.corrupt: dict[Path, str] = {}
@@ -85,41 +89,61 @@ class PictureFolder:
         Raises:
             ValueError: if more files are unreadable than `tolerate` allows, with their names and reasons.
         """
-        loader = DataLoader(
-            _Decoded(self, keep),
-            batch_size=16,
-            collate_fn=list,
-            num_workers=workers,
-            generator=torch.Generator(),  # or else DataLoader takes a number from the global one
-        )
-        results = dict(zip(self.paths, chain.from_iterable(loader), strict=True))
+        decoded = self.decoded(pieces(range(len(self)), 16), workers, keep)
+        results = dict(zip(self.paths, chain.from_iterable(decoded), strict=True))
         reasons = {path: result for path, result in results.items() if isinstance(result, str)}
         self.corrupt |= reasons
-        self._judge(reasons)
+        self.refuse(reasons)
+        if reasons:
+            left_out = f"left out {len(reasons)} of {len(self)} pictures that cannot be read"
+            warnings.warn(f"{left_out}:{_listed(reasons)}", stacklevel=2)
         self.paths = [path for path in self.paths if path not in reasons]
         self._kept = torch.from_numpy(np.stack([results[path] for path in self.paths])) if keep else None
         return self
 
-    def _judge(self, reasons: dict[Path, str]) -> None:
-        """Refuse the folder if it has too many unreadable files, warn if it has any."""
-        files, allowed = len(self.paths), math.ceil(self.tolerate * len(self.paths))
-        listed = "".join(f"\n  {path}: {reason}" for path, reason in islice(reasons.items(), LISTED))
-        listed += f"\n  and {len(reasons) - LISTED} more, see `corrupt`" if len(reasons) > LISTED else ""
+    def decoded(
+        self, batches: Sequence[Sequence[int]], workers: int = 0, keep: bool = True
+    ) -> Iterator[list[np.ndarray | str | None]]:
+        """Pictures of these numbers, batch by batch: (3, s, s) uint8, or the reason why one cannot be read.
+
+        Args:
+            batches: Numbers of pictures.
+            workers: Processes that decode ahead; 0 decodes here. The result is the same for any number.
+            keep: False gives None in the place of pixels.
+        """
+        return iter(
+            DataLoader(
+                _Decoded(self, keep),
+                batch_sampler=batches,
+                collate_fn=list,
+                num_workers=workers,
+                generator=torch.Generator(),  # or else DataLoader takes a number from the global one
+            )
+        )
+
+    def name(self, index: int) -> str:
+        """Name of a picture within the folder, the same wherever the folder lies."""
+        return self.paths[index].relative_to(self.folder).as_posix()
+
+    def refuse(self, reasons: Mapping[Path | str, str]) -> None:
+        """Raise a ValueError if these are more unreadable pictures than `tolerate` allows, or all there are.
+
+        Args:
+            reasons: Files, and why each of them cannot be read.
+        """
+        files, allowed = len(self), math.ceil(self.tolerate * len(self))
         if len(reasons) > allowed or len(reasons) == files:
             raise ValueError(
                 f"{len(reasons)} of {files} pictures under {self.folder} cannot be read, {allowed} are "
-                f"tolerated: repair or remove them, or raise tolerate from {self.tolerate}:{listed}"
+                f"tolerated: repair or remove them, or raise tolerate from {self.tolerate}:{_listed(reasons)}"
             )
-        if reasons:
-            message = f"left out {len(reasons)} of {files} pictures that cannot be read:{listed}"
-            warnings.warn(message, stacklevel=3)
 
     def _pixels(self, path: Path) -> Tensor:
         return read_pixels(path, self.size, self.fit, self.pixel_limit)
 
 
 class _Decoded(Dataset):
-    """What the processes of a scan send back, picture by picture.
+    """What the processes that decode send back, picture by picture.
 
     It is the reason why one cannot be read, or else its pixels if they are to be kept: (3, s, s) uint8, as an
     array, since each tensor that another process sends holds a file open.
@@ -154,6 +178,13 @@ def _found(folder: Path) -> tuple[list[Path], Counter[str]]:
             else:
                 others[suffix or "without a suffix"] += 1
     return sorted(paths, key=lambda path: path.relative_to(folder).as_posix()), others
+
+
+def _listed(reasons: Mapping[Path | str, str]) -> str:
+    """The first of the files with their reasons, a line each."""
+    lines = [f"\n  {path}: {reason}" for path, reason in islice(reasons.items(), LISTED)]
+    more = [f"\n  and {len(reasons) - LISTED} more, see `corrupt`"] if len(reasons) > LISTED else []
+    return "".join(lines + more)
 
 
 def _refuse(error: OSError) -> None:

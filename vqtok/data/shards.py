@@ -42,7 +42,7 @@ def write_shard(
 
     Args:
         folder: The shard's own folder, which must not exist unless `replace`.
-        rows: (n, w) integers in [0, vocab), at least one row.
+        rows: (n, w) integers in [0, vocab); there may be no row, but a row has ids.
         vocab: Ids run from 0 to vocab - 1.
         facts: What else the manifest shall say, as JSON: "task", "names" ... and "tokenizer", a hash
             of the one that made the ids; shards of different tokenizers do not mix.
@@ -142,7 +142,7 @@ def _checked(rows: np.ndarray, vocab: int) -> np.ndarray:
     """`rows`, if they can be a shard."""
     if not 1 <= vocab <= 1 << 32:
         raise ValueError(f"a vocabulary of {vocab} ids does not fit uint32 rows: give 1 to {1 << 32}")
-    if rows.ndim != 2 or not rows.size or rows.dtype.kind not in "iu":
+    if rows.ndim != 2 or not rows.shape[1] or rows.dtype.kind not in "iu":
         raise ValueError(f"{rows.dtype} rows of shape {rows.shape} are no shard: give (n, w) integers")
     outside = np.argwhere((rows < 0) | (rows >= vocab))
     if len(outside):

@@ -43,10 +43,10 @@ def gray(image: Tensor) -> Tensor:
     return (image * weights).sum(-3, keepdim=True).expand_as(image).contiguous()
 
 
-def noisy(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Add Gaussian noise of deviation 0.2 and clip."""
+def noisy(image: Tensor, rng: np.random.Generator, deviation: float = NOISE) -> Tensor:
+    """Add Gaussian noise, its deviation in units of white, and clip."""
     noise = rng.standard_normal(tuple(image.shape), dtype=np.float32)
-    return (image + NOISE * torch.from_numpy(noise)).clamp(0, 1)
+    return (image + deviation * torch.from_numpy(noise)).clamp(0, 1)
 
 
 def holed(image: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -63,9 +63,9 @@ def holed(image: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     return covered, where
 
 
-def blurred(image: Tensor) -> Tensor:
-    """Gaussian blur of deviation 2.5 pixels at a width of 64, in proportion otherwise; edges are repeated."""
-    sigma = BLUR * image.shape[-1] / 64
+def blurred(image: Tensor, deviation: float = BLUR) -> Tensor:
+    """Gaussian blur, its deviation in pixels of a 64-pixel image; edges are repeated."""
+    sigma = deviation * image.shape[-1] / 64
     reach = math.ceil(3 * sigma)
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)

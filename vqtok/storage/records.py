@@ -44,6 +44,21 @@ def decode(kind: Any, data: Any, where: str, key: str = "") -> Any:
     return _decode(kind, data, where, key)
 
 
+def changed(record: Any) -> dict[str, Any]:
+    """The settings of a dataclass that differ from their defaults, as plain JSON, and every `kind`.
+
+    A setting that is added to the dataclass later, with a default, changes nothing here. So this, hashed, is
+    the identity of what a configuration describes, where the whole of it would be that of a version.
+    """
+    found = {}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if value != default or field.name == TAG:
+            found[field.name] = changed(value) if dataclasses.is_dataclass(value) else encode(value)
+    return found
+
+
 def arms(kind: Any) -> list[Any]:
     """Alternatives of a union; the type itself if it is none."""
     return list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]

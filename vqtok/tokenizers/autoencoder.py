@@ -39,6 +39,8 @@ class AutoencoderConfig:
         dropout: Share of activations set to zero inside the blocks while training.
         patch: Pixels a side folded into channels before the first convolution; 1 is VQGAN as published, 2
             makes a small tokenizer several times faster, since most of the work is at full size.
+        local: Channels of an encoder whose codes see their own pixels alone, with 2 `blocks` residual blocks
+            (see vqtok.tokenizers.local); None is VQGAN's.
         recompute: Keep no activations inside the blocks while training but compute them again for the
             gradient: about a third more time, a fraction of the memory. For large images.
     """
@@ -52,11 +54,12 @@ class AutoencoderConfig:
     groups: int = 32
     dropout: float = 0.0
     patch: int = 1
+    local: int | None = None
     recompute: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("channels", "blocks", "latent", "groups", "patch"):
-            if getattr(self, name) < 1:
+        for name in ("channels", "blocks", "latent", "groups", "patch", "local"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, the least is 1: raise it")
         if self.channels % self.groups:
             raise ValueError(

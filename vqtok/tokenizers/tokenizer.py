@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vqtok.tokenizers.autoencoder import AutoencoderConfig, Decoder, Encoder
 from vqtok.tokenizers.interface import ImageTokenizer, check_size
+from vqtok.tokenizers.local import LocalEncoder
 from vqtok.tokenizers.quantizers.choice import QuantizerConfig, build
 
 
@@ -60,12 +61,19 @@ class VQTokenizer(ImageTokenizer):
         super().__init__()
         self.config = config
         latent, width = config.autoencoder.latent, config.quantizer.width
-        self.encoder = Encoder(config.autoencoder)
+        self.encoder = _encoder(config.autoencoder)
         self.quant_conv = nn.Conv2d(latent, width, 1)
         self.quantize = build(config.quantizer)
         if config.decodes:
             self.post_quant_conv = nn.Conv2d(width, latent, 1)
             self.decoder = Decoder(config.autoencoder)
+
+    @property
+    def inside(self) -> list[nn.Module]:
+        """The parts between the first and the last layer of both networks, which Muon may train."""
+        local = self.config.autoencoder.local is not None
+        encoder = [self.encoder.blocks] if local else [self.encoder.down, self.encoder.mid]
+        return [*encoder, self.decoder.mid, self.decoder.up]
 
     @property
     def factor(self) -> int:
@@ -107,3 +115,9 @@ class VQTokenizer(ImageTokenizer):
     def _pixels(self, vectors: Tensor) -> Tensor:
         low = self.config.low
         return (self.decoder(self.post_quant_conv(vectors)) - low) / (1 - low)
+
+
+def _encoder(config: AutoencoderConfig) -> nn.Module:
+    if config.local is None:
+        return Encoder(config)
+    return LocalEncoder(config.factor, config.local, 2 * config.blocks, config.latent)

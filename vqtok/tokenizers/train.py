@@ -126,8 +126,7 @@ def train(config: TrainConfig) -> None:
     features = FeatureDistance() if config.loss.perceptual else None
     run = Run(config.run)
     tokenizer = VQTokenizer(config.tokenizer)
-    inside = [tokenizer.encoder.down, tokenizer.encoder.mid, tokenizer.decoder.mid, tokenizer.decoder.up]
-    tokenizer, optimizer = run.prepare(tokenizer, optimizer_for(tokenizer, config.optim, inside))
+    tokenizer, optimizer = run.prepare(tokenizer, optimizer_for(tokenizer, config.optim, tokenizer.inside))
     average = run.ema(tokenizer, config.average)
     if features is not None:
         features.to(run.device)

@@ -3,6 +3,7 @@
 import sys
 import time
 from datetime import timedelta
+from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -10,22 +11,29 @@ PLAIN_SECONDS = 10.0
 
 
 class Meter:
-    """Shows step, loss, learning rate, samples per second and time left.
+    """Shows step, loss, learning rate, samples per second and time left; as a context, it ends with it.
 
     Args:
         start: Steps done when the meter starts.
         steps: Steps of the whole run.
         batch: Samples a step.
         shown: False keeps it silent, but it still measures.
+        unit: What a step is called.
     """
 
-    def __init__(self, start: int, steps: int, batch: int, shown: bool) -> None:
-        self.start, self.steps, self.batch, self.shown = start, steps, batch, shown
+    def __init__(self, start: int, steps: int, batch: int, shown: bool, unit: str = "step") -> None:
+        self.start, self.steps, self.batch, self.shown, self.unit = start, steps, batch, shown, unit
         self.began = self.spoke = time.monotonic()
         self.bar = _bar() if shown and sys.stdout.isatty() else None
         if self.bar is not None:
             self.task = self.bar.add_task("", total=steps, completed=start, facts="")
             self.bar.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
     def rate(self, step: int) -> float:
         """Samples per second since the meter started."""
@@ -45,7 +53,7 @@ class Meter:
             self.bar.update(self.task, completed=step, facts=f"{told}  {left} left")
             return
         self.spoke = time.monotonic()
-        print(f"step {step:,}/{self.steps:,}  {told}  {left} left", flush=True)
+        print(f"{self.unit} {step:,}/{self.steps:,}  {told}  {left} left", flush=True)
 
     def stop(self) -> None:
         """Leave the terminal as it was."""

@@ -44,7 +44,7 @@ def test_every_verb_is_listed(verb: str, capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     ("argv", "module"),
     [
-        (["encode"], "lvm.encode"),
+        (["encode"], "vqtok.tokenizers.encode"),
         (["evaluate", "lvm"], "lvm.evaluate"),
         (["evaluate", "tokenizer"], "vqtok.tokenizers.evaluate"),
     ],
@@ -57,6 +57,15 @@ def test_options_are_passed_on(
     received = []
     put(monkeypatch, module, main=received.append)
     assert cli.main([*argv, *rest]) == 0
+    assert received == [rest]
+
+
+@pytest.mark.parametrize("rest", [["--pairs", "9", "--out", "a"], ["--out", "a", "--pairs=9"]])
+def test_pairs_are_the_lvms(rest: list[str], monkeypatch: pytest.MonkeyPatch):
+    """`vqtok encode` with --pairs encodes the LVM's pairs, where without it plain images are encoded."""
+    received = []
+    put(monkeypatch, "lvm.encode", main=received.append)
+    assert cli.main(["encode", *rest]) == 0
     assert received == [rest]
 
 
@@ -156,7 +165,7 @@ def test_a_mistake_is_one_line(
     def fail(rest: list[str]) -> None:
         raise error
 
-    put(monkeypatch, "lvm.encode", main=fail)
+    put(monkeypatch, "vqtok.tokenizers.encode", main=fail)
     assert cli.main(["encode"]) == 2
     assert capsys.readouterr() == ("", f"vqtok: error: {line}\n")
 
@@ -176,7 +185,7 @@ def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch):
     def fail(rest: list[str]) -> None:
         raise KeyError("a bug")
 
-    put(monkeypatch, "lvm.encode", main=fail)
+    put(monkeypatch, "vqtok.tokenizers.encode", main=fail)
     with pytest.raises(KeyError):
         cli.main(["encode"])
 

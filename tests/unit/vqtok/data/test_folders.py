@@ -67,6 +67,20 @@ def test_scan_sets_corrupt_files_apart(folder: Path, workers: int, keep: bool) -
     assert all(torch.equal(image, expected) for image, expected in zip(pictures, before, strict=True))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_any_pictures(folder: Path, workers: int) -> None:
+    """Pixels by number, batch by batch and in order, or the reason why there are none; names go with them."""
+    bad = spoil(folder)
+    pictures = PictureFolder(folder, size=8)
+    batches = [[7, 0], [3], [1, 2]]
+    for numbers, found in zip(batches, pictures.decoded(batches, workers), strict=True):
+        for number, pixels in zip(numbers, found, strict=True):
+            path = folder / pictures.name(number)
+            assert path == pictures.paths[number] and isinstance(pixels, str) == (path in bad)
+            if path not in bad:
+                assert torch.equal(torch.from_numpy(pixels) / 255, read_picture(path, 8))
+
+
 def test_kept_images_are_not_read_again(folder: Path) -> None:
     """After scan(keep=True) the files may go, and the images travel to other processes."""
     pictures = PictureFolder(folder, size=8).scan(keep=True)
@@ -128,6 +142,8 @@ def test_impossible_forms_are_refused_at_once(folder: Path) -> None:
         PictureFolder(folder, size=8, fit="cover")
     with pytest.raises(ValueError, match="at least 1"):
         PictureFolder(folder, size=0)
+    with pytest.raises(ValueError, match="tolerate is 5, a share of the pictures: give 0 to 1"):
+        PictureFolder(folder, size=8, tolerate=5)
 
 
 def test_empty_folders_are_refused(tmp_path: Path) -> None:

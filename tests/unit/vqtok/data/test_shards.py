@@ -81,7 +81,7 @@ def test_by_groups_shards(shard: Path) -> None:
         ([[-1, 1]], r"id -1 \(row 0, place 0; 1 such\)"),
         ([[0.5]], "float64 rows"),
         ([1, 2], r"shape \(2,\)"),
-        (np.zeros((0, 4), dtype=int), r"shape \(0, 4\)"),
+        (np.zeros((4, 0), dtype=int), r"shape \(4, 0\)"),
     ],
 )
 def test_wrong_rows_are_refused(tmp_path: Path, rows: object, message: str) -> None:

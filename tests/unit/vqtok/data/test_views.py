@@ -112,7 +112,7 @@ def test_any_view():
     image = random_image(16, 16)
     seen = [views.any_view(image, rng(seed)) for seed in range(1000)]
     assert torch.equal(seen[5], views.any_view(image, rng(5)))
-    assert 500 <= sum(torch.equal(view, image) for view in seen) < 900
+    assert 400 < sum(torch.equal(view, image) for view in seen) < 600
     turns = [partial(views.rotate, quarters=quarters) for quarters in (1, 2, 3)]
     for view in (*turns, views.mirror, views.invert, views.gray, views.blurred, views.edges):
         assert any(torch.equal(view(image), one) for one in seen)

@@ -1,11 +1,11 @@
 """Dataclasses of a union that say by a literal `kind` which they are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
 
-from vqtok.storage.records import decode, encode, tagged
+from vqtok.storage.records import changed, decode, encode, tagged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,3 +72,29 @@ def test_mistakes_are_named(data: object, told: str):
     """The file, the setting and what it should be."""
     with pytest.raises(ValueError, match=told):
         decode(Holder, {"either": data}, "here")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nested:
+    """A record in a record, with defaults of several sorts."""
+
+    either: Table | Grid
+    spare: Plain = Plain(codes=3)
+    sizes: tuple[int, ...] = (1, 2)
+    names: list[str] = field(default_factory=list)
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        (Nested(either=Table(codes=9)), {"either": {"kind": "table", "codes": 9}}),
+        (Nested(either=Grid(levels=(3,)), sizes=(1, 2)), {"either": {"kind": "grid", "levels": [3]}}),
+        (
+            Nested(either=Table(codes=9), spare=Plain(), sizes=(1,), names=["a"]),
+            {"either": {"kind": "table", "codes": 9}, "spare": {}, "sizes": [1], "names": ["a"]},
+        ),
+    ],
+)
+def test_what_differs_from_defaults(record: Nested, told: dict):
+    """Only that, and kinds; a nested record that is its own default but not the setting's is told too."""
+    assert changed(record) == told

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from einops import rearrange
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqtok.data.pictures import write_picture
 from vqtok.metrics.images import psnr, psnr_of_set, ssim
 from vqtok.metrics.tokens import perplexity, usage
 from vqtok.tokenizers import evaluate
+from vqtok.tokenizers.tally import Tally
 from vqtok.tokenizers.tokenizer import VQTokenizer
 
 
@@ -73,11 +75,87 @@ def test_command(tokenizer: VQTokenizer, pictures: Path, tmp_path: Path, capsys:
     assert report["data"] == str(pictures) and report["images"] == {"images": 5}
     assert (report["tokens_per_image"], report["bits_per_image"], report["ids"]) == (16, 80.0, 80)
     assert {"psnr/images", "ssim/images", "usage", "perplexity", "vocab", "model"} <= {*report}
+    assert (report["size"], report["skipped"]) == ([16, 16], {})
+    assert min(report["encode_images_per_second"], report["decode_images_per_second"]) > 0
     assert Image.open(out / "reconstructions.png").size == (5 * 16, 2 * 16)
-    assert sorted(path.name for path in out.iterdir()) == ["reconstructions.png", "report.json"]
+    assert Image.open(out / "worst_and_median.png").size == (5 * 16, 4 * 16)
+    assert {path.name for path in out.iterdir()} == {
+        "reconstructions.png",
+        "report.json",
+        "worst_and_median.png",
+    }
     told = capsys.readouterr().out
+    assert "(CPU, threads: 1, 5 at once, float32)" in told and str(out / "worst_and_median.png") in told
     assert f"{report['psnr/images']:.2f}" in told and f"{report['ssim/images']:.3f}" in told
     assert "of 32 codes occur in 80 ids" in told and "16 tokens = 80 bits an image" in told
+
+
+def test_distances(tokenizer: VQTokenizer, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """FD-lite0 is told with features and images, LPIPS with its network; what cannot be had is told too."""
+    tokenizer.save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(evaluate, "held_out", lambda split: {"a": images, "b": images[:2]})
+    stand_in = nn.Module()
+    stand_in.network, stand_in.forward = "alex", lambda one, other: (one - other).abs().mean((1, 2, 3))
+    job = evaluate.Job(
+        model=str(tmp_path / "model"), data=None, split="test", size=None, batch=3, out=tmp_path / "out"
+    )
+    monkeypatch.setattr(evaluate, "load_lpips", lambda: stand_in)
+    monkeypatch.setattr(evaluate, "Lite0Features", Pooled)
+    report = evaluate.evaluate(job)
+    assert report["absent"] == {} and report["lpips_network"] == "alex" and report["fd_lite0"] > 0
+    decoded = tokenizer.decode(tokenizer.encode(images))
+    assert report["lpips/a"] == pytest.approx(float((decoded - images).abs().mean()), abs=1e-6)
+    [line] = evaluate.distance_lines(report)
+    assert line.startswith(f"FD-lite0 {report['fd_lite0']:.2f} over 7 images (1,280 features of")
+    assert line.endswith("fewer images than features: compare it on these images only")
+    monkeypatch.setattr(evaluate, "load_lpips", missing)
+    monkeypatch.setattr(evaluate, "Lite0Features", missing)
+    report = evaluate.evaluate(job)
+    assert "fd_lite0" not in report and evaluate.distance_lines(report) == [
+        "LPIPS is absent: no weights",
+        "FD-lite0 is absent: no weights",
+    ]
+
+
+class Pooled(nn.Module):
+    """In the place of EfficientNet-Lite0: pixels as features, 1,280 wide."""
+
+    WIDTH = 1280
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(b, 1280) of images (b, 3, 16, 16)."""
+        return nn.functional.pad(images.flatten(1), (0, 512))
+
+
+def missing() -> nn.Module:
+    """A network that is not to be had."""
+    raise ValueError("no weights")
+
+
+def test_worst_and_median(tokenizer: VQTokenizer, images: Tensor):
+    """Over all sets, the images of the largest errors from the left, then those about the median error."""
+    sets = {"a": images[:3], "b": images[3:]}
+    tally = evaluate.tallied(tokenizer, sets, Tally(tokenizer.vocab), batch=2)
+    decoded = tokenizer.decode(tokenizer.encode(images))
+    errors = (decoded - images).square().mean((1, 2, 3))
+    torch.testing.assert_close(tally.errors(), errors)
+    order = errors.argsort(descending=True)
+    sheet = evaluate.worst_and_median(tokenizer, sets, tally.errors(), count=3)
+    rows = [images[order[:3]], decoded[order[:3]], images[order[1:4]], decoded[order[1:4]]]
+    torch.testing.assert_close(sheet, rearrange(torch.stack(rows), "r b c h w -> c (r h) (b w)"))
+
+
+def test_one_image(tokenizer: VQTokenizer, pictures: Path, tmp_path: Path):
+    """It has figures but no Fréchet distance, which is told."""
+    tokenizer.save_pretrained(tmp_path / "model")
+    for path in sorted(pictures.iterdir())[1:]:
+        path.unlink()
+    job = evaluate.Job(
+        model=str(tmp_path / "model"), data=pictures, split="test", size=20, batch=9, out=tmp_path / "out"
+    )
+    report = evaluate.evaluate(job)
+    assert report["absent"]["FD-lite0"] == "one image has no spread"
+    assert (report["size"], report["tokens_per_image"]) == ([20, 20], 25)
 
 
 def test_command_on_the_embedded_emoji(

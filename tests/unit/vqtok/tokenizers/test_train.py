@@ -14,8 +14,9 @@ from torch import Tensor
 
 from vqtok.data import folders
 from vqtok.data.pictures import write_picture
+from vqtok.metrics import features
 from vqtok.storage.records import encode
-from vqtok.tokenizers import losses, train
+from vqtok.tokenizers import train
 from vqtok.tokenizers.evaluate import measure
 from vqtok.tokenizers.loading import load_tokenizer
 from vqtok.tokenizers.quantizers.vq import VectorQuantizer
@@ -221,7 +222,7 @@ def missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> None:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(losses, "files", fail)
+    monkeypatch.setattr(features, "files", fail)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,16 @@ def test_plain_lines_are_ten_seconds_apart(clock, capsys):
     assert [line.split()[1] for line in lines] == ["70/100", "90/100", "100/100"]
 
 
+def test_other_units(clock, capsys):
+    """A step may be called something else, and a meter ends with its block, also by an error."""
+    with pytest.raises(KeyError), Meter(start=0, steps=9, batch=1, shown=True, unit="image") as meter:
+        clock[0] += 3
+        meter.show(9, {})
+        raise KeyError
+    assert capsys.readouterr().out == "image 9/9  3 samples/s  0:00:00 left\n"
+    assert meter.bar is None
+
+
 def test_silent_meters_print_nothing(clock, capsys):
     """Processes other than the main one measure but keep silent."""
     meter = Meter(start=0, steps=2, batch=3, shown=False)

@@ -44,6 +44,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     _add_evaluate(verbs)
     _add_prompt(verbs)
     _add_import(verbs)
+    _add_compare(verbs)
     _add_demo(verbs)
     arguments, rest = parser.parse_known_args(argv)
     if rest and not arguments.passes_on:
@@ -113,6 +114,10 @@ def _add_import(verbs: argparse._SubParsersAction) -> None:
     add("--low", type=float, choices=[-1.0, 0.0], help="black as its network sees it [its layout's]")
 
 
+def _add_compare(verbs: argparse._SubParsersAction) -> None:
+    _add_verb(verbs, _compare, "measure speed or learning beside other libraries", passes_on=True)
+
+
 def _add_demo(verbs: argparse._SubParsersAction) -> None:
     verb = _add_verb(verbs, _demo, "prompt the shipped model, train small ones, and write a page about it")
     verb.add_argument("--quick", action="store_true", help="only prompt the shipped model: under a minute")
@@ -171,6 +176,12 @@ def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
 
     told = import_tokenizer(arguments.source, arguments.folder, arguments.size, arguments.low)
     print(f"{told}\n{arguments.folder}")
+
+
+def _compare(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from workbench.compare.command import main as compare
+
+    compare(rest)
 
 
 def _demo(arguments: argparse.Namespace, rest: list[str]) -> None:

@@ -32,7 +32,7 @@ def test_help_imports_nothing_heavy():
     assert not HEAVY & {*ran.stderr.split()}
 
 
-@pytest.mark.parametrize("verb", ["train", "encode", "evaluate", "prompt", "import", "demo"])
+@pytest.mark.parametrize("verb", ["train", "encode", "evaluate", "prompt", "import", "compare", "demo"])
 def test_every_verb_is_listed(verb: str, capsys: pytest.CaptureFixture[str]):
     """`vqtok --help` names each verb."""
     with pytest.raises(SystemExit) as stop:

@@ -118,6 +118,19 @@ def test_ties_go_to_the_lower_index():
     assert nearest_code(vectors, codebook.repeat(3, 1)).max() < 100
 
 
+@pytest.mark.parametrize(("codes", "width"), SIZES)
+def test_cosine(codes: int, width: int):
+    """By cosine no other code is more similar in float64 than by 8 roundings, whatever the lengths."""
+    vectors, codebook = draw(codes, width)
+    codebook *= torch.linspace(0.1, 10, codes)[:, None]
+    ids = nearest_code(vectors, codebook, cosine=True)
+    similarity = F.normalize(vectors.double(), dim=1) @ F.normalize(codebook.double(), dim=1).T
+    missing = similarity.amax(1) - similarity.gather(1, ids[:, None]).squeeze(1)
+    assert missing.max() <= 8 * 2**-24
+    assert torch.equal(nearest_code(3 * vectors, codebook, cosine=True), ids)
+    assert (nearest_code(vectors, codebook) != ids).any()
+
+
 def test_no_vectors():
     """Nothing in, nothing out."""
     assert nearest_code(torch.empty(0, 8), torch.ones(4, 8)).shape == (0,)

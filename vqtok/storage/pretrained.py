@@ -42,6 +42,7 @@ class Pretrained(PyTorchModelHubMixin):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         revision: str | None = None,
+        part: str = "",
     ) -> Self:
         """The model of a folder or of a hub id, in evaluation mode, in the module's own float32.
 
@@ -52,6 +53,7 @@ class Pretrained(PyTorchModelHubMixin):
             cache_dir: Where the hub's files are kept.
             local_files_only: Never touch the network.
             revision: Branch, tag or commit on the hub.
+            part: What a larger model calls this one, such as `tokenizer` in an LVM, to load it alone.
 
         Raises:
             ValueError: if a file is missing or truncated, a setting unknown, missing or of a wrong type, or a
@@ -64,8 +66,8 @@ class Pretrained(PyTorchModelHubMixin):
         options |= {"cache_dir": cache_dir, "local_files_only": local_files_only, "revision": revision}
         paths = [_find(place, name, options) for name in (CONFIG, WEIGHTS)]
         with torch.random.fork_rng(devices=[]):  # loading draws nothing from the caller's random numbers
-            model = cls(read_config(get_type_hints(cls.__init__)["config"], paths[0]))
-        load_weights(model, paths[1])
+            model = cls(read_config(get_type_hints(cls.__init__)["config"], paths[0], part))
+        load_weights(model, paths[1], part)
         return model.eval()
 
     def save_pretrained(
@@ -111,8 +113,8 @@ class Pretrained(PyTorchModelHubMixin):
         return self.push_to_hub(repo_id or place.name, **push_to_hub_kwargs) if push_to_hub else None
 
 
-def read_config(kind: type, path: Path | str) -> Any:
-    """The dataclass `kind` that a config.json describes, every setting checked.
+def read_config(kind: type, path: Path | str, part: str = "") -> Any:
+    """The dataclass `kind` that a config.json, or its entry `part`, describes, every setting checked.
 
     Raises:
         ValueError: naming the file and the setting that does not fit.
@@ -121,16 +123,20 @@ def read_config(kind: type, path: Path | str) -> Any:
         data = json.loads(Path(path).read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is truncated or no JSON ({error}): copy it again") from error
-    return decode(kind, data, str(path))
+    return decode(kind, data.get(part, {}) if part else data, str(path))
 
 
-def load_weights(model: torch.nn.Module, path: Path | str) -> None:
-    """Load a safetensors file into `model`, every tensor checked, each in the module's own type.
+def load_weights(model: torch.nn.Module, path: Path | str, part: str = "") -> None:
+    """Load a safetensors file, or what it names `part`, into `model`; each tensor checked, in its own type.
 
     Raises:
         ValueError: naming missing, extra and mis-shaped tensors, or a truncated file.
     """
     tensors = read_tensors(path)
+    if part:
+        inside = f"{part}."
+        tensors = {name.removeprefix(inside): tensor for name, tensor in tensors.items()
+                   if name.startswith(inside)}
     check_tensors(tensors, model.state_dict(), path)
     model.load_state_dict(tensors)
 

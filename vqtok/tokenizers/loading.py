@@ -10,16 +10,18 @@ from vqtok.tokenizers.published.loading import plan_for, tokenizer_of
 from vqtok.tokenizers.tokenizer import TokenizerConfig
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "emoji64"
+PART = "tokenizer"  # what larger models call theirs
 
 
 def load_tokenizer(source: str | Path = DEFAULT_WEIGHTS) -> ImageTokenizer:
     """A tokenizer in evaluation mode; its codebook and networks are float32.
 
     Args:
-        source: A folder that `save_pretrained` wrote, such as a run's `model/`; a published tokenizer as its
-            authors left it, a file or a folder (docs/guides/published_tokenizers.md lists the layouts); or
-            either on the hub, `owner/name`, with a folder or a file behind it if need be. The shipped emoji
-            tokenizer if left out.
+        source: A folder that `save_pretrained` wrote, such as a run's `model/`, also that of a larger model
+            that carries its tokenizer, as an LVM does; a published tokenizer as its authors left it, a file
+            or a folder (docs/guides/published_tokenizers.md lists the layouts); or either on the hub,
+            `owner/name`, with a folder or a file behind it if need be. The shipped emoji tokenizer if left
+            out.
 
     Raises:
         ValueError: if there is no tokenizer, or its layout is unknown, its file damaged or holding code, or a
@@ -28,9 +30,11 @@ def load_tokenizer(source: str | Path = DEFAULT_WEIGHTS) -> ImageTokenizer:
     place = Path(source)
     folder = place.parent if place.name == WEIGHTS and place.is_file() else source
     config = {} if Path(folder).is_file() else config_of(folder)
+    part = PART if isinstance(config.get(PART), dict) else ""
+    config = config[PART] if part else config
     kind = config.get("kind", TokenizerConfig.kind if "autoencoder" in config else None)
     if kind in TOKENIZERS:
-        return TOKENIZERS[kind].from_pretrained(folder)
+        return TOKENIZERS[kind].from_pretrained(folder, part=part)
     published = read_published(source)
     return tokenizer_of(published, plan_for(published))
 

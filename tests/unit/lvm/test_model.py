@@ -1,5 +1,6 @@
 """LVM: prompts that fit, prompts that are refused, and folders it comes back from."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from lvm.model import LVM, LVMConfig, seed_embeddings
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.model import GPT
 from vqtok.gpt.sampling import Sampling
+from vqtok.tokenizers import load_tokenizer
+from vqtok.tokenizers.fingerprint import fingerprint
 
 
 def pictures(count: int, size: int = 64) -> list[torch.Tensor]:
@@ -89,6 +92,19 @@ def test_a_folder_gives_the_same_model_back(model: LVM, tmp_path: Path):
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
     assert sizes[1] < 0.7 * sizes[0]
     assert LVM.from_pretrained(tmp_path / "half").gpt.embed.weight.dtype == torch.float32
+
+
+def test_its_tokenizer_loads_alone(model: LVM, tmp_path: Path):
+    """Encoding more pairs for a model takes its own folder: the tokenizer inside gives the same codes."""
+    model.save_pretrained(tmp_path)
+    tokenizer, images = load_tokenizer(tmp_path), torch.stack(pictures(2))
+    assert fingerprint(tokenizer) == fingerprint(model.tokenizer)
+    assert torch.equal(tokenizer.encode(images), model.tokenizer.encode(images))
+    settings = json.loads((tmp_path / "config.json").read_text())
+    settings["tokenizer"]["sise"] = 64
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="sise"):
+        load_tokenizer(tmp_path)
 
 
 def test_codes_that_look_alike_start_alike(model: LVM):

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vqtok.data.pictures import PIXEL_LIMIT, Fit, check_form, read_pixels
 from vqtok.data.plan import pieces
+from vqtok.storage.manifests import sha256
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 LISTED = 20  # unreadable files that a message names; `corrupt` has them all
@@ -63,6 +64,7 @@ class PictureFolder:
         self.corrupt: dict[Path, str] = {}
         self.paths, self.others = _found(self.folder)
         self._kept: Tensor | None = None
+        self._kinds: bool | None = None  # whether pictures have classes; looked at when asked
         if not self.paths:
             others = ", ".join(f"{count} {suffix}" for suffix, count in self.others.most_common(5))
             raise ValueError(
@@ -124,6 +126,17 @@ class PictureFolder:
     def name(self, index: int) -> str:
         """Name of a picture within the folder, the same wherever the folder lies."""
         return self.paths[index].relative_to(self.folder).as_posix()
+
+    def kind(self, index: int) -> str | None:
+        """Name of the folder, inside this one, that a picture lies in; None if some lie in none."""
+        if self._kinds is None:
+            self._kinds = all("/" in self.name(number) for number in range(len(self)))
+        return self.name(index).partition("/")[0] if self._kinds else None
+
+    def digest(self, numbers: range) -> str:
+        """Hash of names and lengths of some files: pictures that came, went or were mended show in it."""
+        lines = [f"{self.name(number)} {self.paths[number].lstat().st_size}" for number in numbers]
+        return sha256("\n".join(lines).encode())
 
     def refuse(self, reasons: Mapping[Path | str, str]) -> None:
         """Raise a ValueError if these are more unreadable pictures than `tolerate` allows, or all there are.

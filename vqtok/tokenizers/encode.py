@@ -1,8 +1,8 @@
-"""Images -> token shards: the ids of a folder's pictures, a row a picture, in the order of their names.
+"""Images -> token shards: the ids of a gallery's images, a row an image, in their order.
 
-A shard holds a fixed piece of the folder's files and is written whole, so a job that was killed goes on where
-it was and ends in the same bytes. A picture that cannot be read has no row; the manifest of its shard says
-why, and which picture each row is.
+A shard holds a fixed piece of the gallery and is written whole, so a job that was killed goes on where it
+was and ends in the same bytes. A picture that cannot be read has no row; the manifest of its shard says why,
+which picture each row is, and its class where the gallery knows classes.
 
 Letters: b images, c channels, h w size; i j grid of codes, t = i j tokens of an image.
 """
@@ -20,10 +20,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from vqtok.data.folders import PictureFolder
+from vqtok.data.galleries import Gallery, open_gallery
 from vqtok.data.pictures import Fit
 from vqtok.data.plan import Planned, Share, items, pieces
-from vqtok.storage.manifests import sha256
 from vqtok.tokenizers.fingerprint import fingerprint
 from vqtok.tokenizers.interface import ImageTokenizer
 from vqtok.tokenizers.loading import load_tokenizer
@@ -39,7 +38,7 @@ class Job(Share):
 
     Args:
         tokenizer: Folder, file or hub id.
-        data: Folder of pictures.
+        data: A gallery: a folder of pictures, an idx file, or `emoji:SPLIT[:COUNT]`.
         out: Receives the shards, each a folder of its own.
         size: Pixels a side that pictures are brought to; None takes what the tokenizer was trained on.
         fit: How a picture that is not square is brought there, as in `read_picture`.
@@ -49,7 +48,7 @@ class Job(Share):
     """
 
     tokenizer: str
-    data: Path
+    data: str | Path
     out: Path
     size: int | None = None
     fit: Fit = "crop"
@@ -70,39 +69,40 @@ def encode(job: Job) -> dict[str, str]:
         Pictures left out of all shards that are there, those of other shares too, with reasons.
 
     Raises:
-        ValueError: if tokenizer or folder cannot be used, too many pictures cannot be read, or a shard of
+        ValueError: if tokenizer or gallery cannot be used, too many pictures cannot be read, or a shard of
             another job is in the way. Shards that were written before stay, whole.
     """
     tokenizer = load_tokenizer(job.tokenizer).to("cuda" if torch.cuda.is_available() else "cpu")
     size = tokenizer.config.size if job.size is None else job.size
-    folder = PictureFolder(job.data, size, job.fit, job.tolerate)
-    shards = plan(job, folder, fingerprint(tokenizer))
+    gallery = open_gallery(job.data, size, job.fit, job.tolerate)
+    shards = plan(job, gallery, fingerprint(tokenizer))
     mine, skipped = job.of(shards), left_out(shards)
     missing = [shard for shard in mine if shard.told() is None]
     with Meter(items(mine) - items(missing), items(mine), batch=1, shown=True, unit="image") as meter:
-        pictures = read(folder, missing, job, meter)
+        pictures = read(gallery, missing, job, meter)
         for shard in missing:
             batches = islice(pictures, len(pieces(shard.items, job.batch)))
             rows, told = encode_shard(tokenizer, batches, size)
             skipped |= told["skipped"]
-            folder.refuse(skipped)
-            shard.write(rows.numpy(), tokenizer.vocab, told | {"source": str(job.data)})
+            gallery.refuse(skipped)
+            told |= kinds(gallery, shard.items, told["names"]) | {"source": str(job.data)}
+            shard.write(rows.numpy(), tokenizer.vocab, told)
         meter.show(items(mine), {})
     skipped = left_out(shards)  # other processes may have found some meanwhile
-    folder.refuse(skipped)
+    gallery.refuse(skipped)
     return skipped
 
 
-def plan(job: Job, folder: PictureFolder, mark: str) -> list[Planned]:
-    """The shards of a folder's pictures by the tokenizer of that mark."""
-    facts = {"tokenizer": mark, "size": folder.size, "fit": folder.fit, "pictures": len(folder)}
+def plan(job: Job, gallery: Gallery, mark: str) -> list[Planned]:
+    """The shards of a gallery's images by the tokenizer of that mark."""
+    facts = {"tokenizer": mark, "size": gallery.size, "fit": gallery.fit, "pictures": len(gallery)}
     return [
         Planned(
             folder=job.out / f"{number:05d}",
             items=piece,
-            facts=facts | {"files": _digest(folder, piece)},
+            facts=facts | {"files": gallery.digest(piece)},
         )
-        for number, piece in enumerate(pieces(range(len(folder)), SHARD))
+        for number, piece in enumerate(pieces(range(len(gallery)), SHARD))
     ]
 
 
@@ -112,14 +112,22 @@ def left_out(shards: Sequence[Planned]) -> dict[str, str]:
     return {name: reason for facts in told if facts for name, reason in facts["skipped"].items()}
 
 
-def read(folder: PictureFolder, shards: Sequence[Planned], job: Job, meter: Meter) -> Iterator[Decoded]:
-    """What the files of some shards hold, in batches that end where a shard ends; tells how far it is."""
+def read(gallery: Gallery, shards: Sequence[Planned], job: Job, meter: Meter) -> Iterator[Decoded]:
+    """The images of some shards, in batches that end where a shard ends; tells how far it is."""
     batches = [batch for shard in shards for batch in pieces(shard.items, job.batch)]
     done = meter.start
-    for numbers, found in zip(batches, folder.decoded(batches, job.decoders), strict=True):
+    for numbers, found in zip(batches, gallery.decoded(batches, job.decoders), strict=True):
         meter.show(done, {})  # what was given out before is done when more is asked for
-        yield dict(zip(map(folder.name, numbers), found, strict=True))
+        yield dict(zip(map(gallery.name, numbers), found, strict=True))
         done += len(numbers)
+
+
+def kinds(gallery: Gallery, numbers: range, names: Sequence[str]) -> dict[str, list[str]]:
+    """The fact `classes`, one for each of some images by name; nothing where the gallery knows none."""
+    if gallery.kind(numbers[0]) is None:
+        return {}
+    by_name = {gallery.name(number): gallery.kind(number) for number in numbers}
+    return {"classes": [by_name[name] for name in names]}
 
 
 def encode_shard(
@@ -144,22 +152,17 @@ def rows_of(tokenizer: ImageTokenizer, pixels: np.ndarray) -> Tensor:
     return rearrange(tokenizer.encode(images / 255), "b ... -> b (...)").cpu()
 
 
-def _digest(folder: PictureFolder, numbers: range) -> str:
-    """Hash of the names and lengths of some files: pictures that came, went or were mended show in it."""
-    lines = [f"{folder.name(number)} {folder.paths[number].lstat().st_size}" for number in numbers]
-    return sha256("\n".join(lines).encode())
-
-
 def main(argv: list[str] | None = None) -> None:
-    """`vqtok encode`: a folder of pictures to token shards."""
+    """`vqtok encode`: a gallery to token shards."""
     parser = argparse.ArgumentParser(
         "vqtok encode",
-        description="Turn a folder of pictures into token shards, a row of ids for each picture.",
+        description="Turn pictures into token shards, a row of ids for each picture.",
         epilog="With --pairs, rows are pairs of pictures by a task instead, for the LVM: "
         "`vqtok encode --pairs 4000 --help` lists the options.",
     )
     add = parser.add_argument
-    add("--data", required=True, type=Path, metavar="FOLDER", help="PNG, JPEG and WebP, at any depth")
+    data = "a folder of PNG, JPEG and WebP, at any depth; an idx file; or emoji:SPLIT[:COUNT]"
+    add("--data", required=True, metavar="GALLERY", help=data)
     add("--tokenizer", required=True, help="folder, file or hub id")
     add("--out", required=True, type=Path, metavar="FOLDER", help="for the shards; the same command goes on")
     add("--size", type=int, metavar="PIXELS", help="a side of the images [the tokenizer's]")

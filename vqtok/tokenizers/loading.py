@@ -7,6 +7,7 @@ from vqtok.tokenizers.choice import TOKENIZERS
 from vqtok.tokenizers.interface import ImageTokenizer
 from vqtok.tokenizers.published.files import config_of, read_published
 from vqtok.tokenizers.published.loading import plan_for, tokenizer_of
+from vqtok.tokenizers.published.palettes import find_palette, read_palette
 from vqtok.tokenizers.tokenizer import TokenizerConfig
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "emoji64"
@@ -35,6 +36,8 @@ def load_tokenizer(source: str | Path = DEFAULT_WEIGHTS) -> ImageTokenizer:
     kind = config.get("kind", TokenizerConfig.kind if "autoencoder" in config else None)
     if kind in TOKENIZERS:
         return TOKENIZERS[kind].from_pretrained(folder, part=part)
+    if palette := find_palette(source):
+        return read_palette(palette)
     published = read_published(source)
     return tokenizer_of(published, plan_for(published))
 
@@ -56,6 +59,12 @@ def import_tokenizer(
     Raises:
         ValueError: as `load_tokenizer`, or if `folder` holds other files.
     """
+    if palette := find_palette(source):
+        if low is not None:
+            raise ValueError(f"low {low:g}: colors of a palette are in [-1, 1], leave it out")
+        tokenizer = read_palette(palette, size)
+        tokenizer.save_pretrained(folder)
+        return f"palette: {tokenizer.vocab} colors, for {tokenizer.config.size} pixels a side"
     published = read_published(source)
     plan = plan_for(published, size, low)
     tokenizer = tokenizer_of(published, plan)

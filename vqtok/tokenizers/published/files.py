@@ -51,7 +51,7 @@ def config_of(source: str | Path) -> dict[str, Any]:
     place = Path(source)
     found = place.parent / CONFIG if place.is_file() else place / CONFIG
     if not place.exists():
-        found = _from_hub(str(source), CONFIG)
+        found = from_hub(str(source), CONFIG)
     if found is None or not found.is_file():
         return {}
     try:
@@ -97,12 +97,12 @@ def _locate(source: str | Path) -> list[Path]:
         )
     names = [""] if PurePosixPath(str(source)).suffix in SUFFIXES else WEIGHTS
     for name in names:
-        if (found := _from_hub(str(source), name)) is not None:
+        if (found := from_hub(str(source), name)) is not None:
             return _shards(found)
     raise ValueError(f"{source} is neither a file nor a folder here nor a published tokenizer on the hub")
 
 
-def _from_hub(place: str, name: str) -> Path | None:
+def from_hub(place: str, name: str) -> Path | None:
     """A file of `owner/name[/folder...]` on the hub, from the cache if it is there; None if there is none."""
     owner, _, rest = place.partition("/")
     repo, _, folder = rest.partition("/")

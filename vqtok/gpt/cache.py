@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vqtok.gpt.config import GPTConfig
+from vqtok.gpt.masks import Places
 
 
 class KVCache:
@@ -51,6 +52,10 @@ class KVCache:
                 f"{end} tokens do not fit a cache of {self.length}: "
                 f"draw fewer, or build the {owner} with length={end}"
             )
+
+    def places(self, new: int, device: torch.device) -> Places:
+        """Where `new` tokens will stand, and how many there will be."""
+        return Places.between(self.filled, self.filled + new, device)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Puts keys and values (b, m, t, k) after the filled ones; returns all so far, (b, m, s, k) each.

@@ -2,19 +2,17 @@
 
 from vqtok.gpt.cache import KVCache
 from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.loss import next_token_loss
+from vqtok.gpt.loss import NextTokenObjective, next_token_loss
 from vqtok.gpt.model import GPT
-from vqtok.gpt.published import llama_config, load_llama
 from vqtok.gpt.sampling import Sampling, draw, generate
 
 __all__ = [
     "GPT",
     "GPTConfig",
     "KVCache",
+    "NextTokenObjective",
     "Sampling",
     "draw",
     "generate",
-    "llama_config",
-    "load_llama",
     "next_token_loss",
 ]

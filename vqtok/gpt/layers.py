@@ -1,33 +1,29 @@
-"""The parts of a LLaMA block: rotary positions, causal attention, SwiGLU.
+"""A block of the transformer: attention, its queries and keys turned or not, and an MLP beside it.
 
 Letters: b batch, t new tokens, s tokens attended to (s >= t), d width, n heads, m key/value heads, g query
 heads that share one of these, k head width.
 
-Sources: Touvron et al. 2023 (LLaMA); Su et al. 2021 (RoPE); Shazeer 2020 (SwiGLU); Ainslie et al. 2023 (GQA).
-Channels turn in pairs taken from the two halves of a head, as in transformers, not in neighboring pairs as in
-the papers: published weights are in this order.
+Sources: Touvron et al. 2023 (LLaMA); Su et al. 2021 (RoPE); Ainslie et al. 2023 (GQA); Henry et al. 2020
+(normed queries and keys).
 """
+
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
+from vqtok.gpt.block_masks import block_attention
 from vqtok.gpt.cache import KVCache
 from vqtok.gpt.config import GPTConfig
 
-
-def rope_table(config: GPTConfig, device: torch.device | None = None) -> Tensor:
-    """Cosines and sines of every position, (2, length, 1, k) float32, the first half of the sines negated."""
-    exponents = torch.arange(0, config.head_width, 2, device=device) / config.head_width
-    frequencies = 1 / config.rope_base**exponents
-    angles = torch.outer(torch.arange(config.length, device=device), frequencies)
-    cos, sin = angles.cos(), angles.sin()
-    return torch.stack((torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1)))[:, :, None]
+Mask = Tensor | BlockMask | None  # (t, s) or (b, 1, t, s) bool; None means what the model's config says
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
-    """Heads (b, t, n, k) turned by their positions' rows (2, t, 1, k) of `rope_table`; float32.
+    """Heads (b, t, n, k) turned by their places' rows (2, t, 1, k), or (2, b, t, 1, k), of a table; float32.
 
     A pair (x, y) becomes (x cos - y sin, y cos + x sin): the roll brings the partner, the table the sign.
     """
@@ -82,55 +78,62 @@ def tiled_attention(queries: Tensor, keys: Tensor, values: Tensor, rows: int = 9
     return torch.cat(tiles, dim=2)
 
 
+def masked_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Mask) -> Tensor:
+    """As `causal_attention`, but each query attends to the keys that `mask` says; None means all."""
+    if isinstance(mask, BlockMask):
+        return block_attention(queries, keys, values, mask)
+    shared = queries.shape[1] != keys.shape[1]
+    return F.scaled_dot_product_attention(queries, keys, values, mask, enable_gqa=shared)
+
+
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions; queries, keys and values come from one matrix."""
+    """Self-attention; queries, keys and values come from one matrix."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.heads, self.key_heads = config.heads, config.key_heads
+        self.heads, self.key_heads, self.head_width = config.heads, config.key_heads, config.head_width
+        self.causal = config.causal
         stacked = (config.heads + 2 * config.key_heads) * config.head_width
-        self.qkv = nn.Linear(config.width, stacked, bias=False)
-        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.qkv = nn.Linear(config.width, stacked, bias=config.attention.bias)
+        self.out = nn.Linear(config.width, config.width, bias=config.attention.bias)
+        normed = config.attention.qk_norm
+        self.query_norm = config.norm.build(config.head_width) if normed else None
+        self.key_norm = config.norm.build(config.head_width) if normed else None
 
-    def forward(self, x: Tensor, rope: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+    def forward(
+        self, x: Tensor, rope: Tensor | None, mask: Mask = None, cache: KVCache | None = None, layer: int = 0
+    ) -> Tensor:
         """(b, t, d) from (b, t, d); `layer` names this block's share of the cache."""
-        heads = rearrange(self.qkv(x), "b t (n k) -> b t n k", k=rope.shape[-1])
+        heads = rearrange(self.qkv(x), "b t (n k) -> b t n k", k=self.head_width)
         turned, values = heads.split([self.heads + self.key_heads, self.key_heads], dim=2)
-        turned = rotate(turned, rope).type_as(values)
-        queries, keys = turned.transpose(1, 2).split([self.heads, self.key_heads], dim=1)
+        if self.query_norm is not None:
+            queries, keys = turned.split([self.heads, self.key_heads], dim=2)
+            turned = torch.cat((self.query_norm(queries), self.key_norm(keys)), dim=2)
+        if rope is not None:
+            turned = rotate(turned, rope)
+        queries, keys = turned.type_as(values).transpose(1, 2).split([self.heads, self.key_heads], dim=1)
         values = values.transpose(1, 2)
         if cache is not None:
             keys, values = cache.write(layer, keys, values)
-        out = causal_attention(queries.type_as(keys), keys, values)
+        attend = causal_attention if self.causal and mask is None else partial(masked_attention, mask=mask)
+        out = attend(queries.type_as(keys), keys, values)
         return self.out(rearrange(out, "b n t k -> b t (n k)").type_as(x))
 
 
-class SwiGLU(nn.Module):
-    """down(silu(gate x) * up x); gate and up come from one matrix."""
-
-    def __init__(self, config: GPTConfig) -> None:
-        super().__init__()
-        self.gate_up = nn.Linear(config.width, 2 * config.inner, bias=False)
-        self.down = nn.Linear(config.inner, config.width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, t, d) from (b, t, d)."""
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
-
-
 class Block(nn.Module):
-    """Attention, then SwiGLU, each on the normed stream and added to it."""
+    """Attention, then an MLP, each on the normed stream and added to it."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(config.width, config.norm_eps)
+        self.attention_norm = config.norm.build(config.width)
         self.attention = Attention(config)
-        self.mlp_norm = nn.RMSNorm(config.width, config.norm_eps)
-        self.mlp = SwiGLU(config)
+        self.mlp_norm = config.norm.build(config.width)
+        self.mlp = config.mlp.build(config.width, config.inner)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rope: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+    def forward(
+        self, x: Tensor, rope: Tensor | None, mask: Mask = None, cache: KVCache | None = None, layer: int = 0
+    ) -> Tensor:
         """(b, t, d) from (b, t, d)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), rope, cache, layer))
+        x = x + self.dropout(self.attention(self.attention_norm(x), rope, mask, cache, layer))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))

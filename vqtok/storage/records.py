@@ -41,7 +41,26 @@ def decode(kind: Any, data: Any, where: str, key: str = "") -> Any:
     Raises:
         ValueError: naming `where` and the key that is unknown, missing or of a wrong type.
     """
-    return _decode(kind, data, where, key)
+    return _decode(kind, modernized(kind, data), where, key)
+
+
+def modernized(kind: Any, data: Any) -> Any:
+    """`data` with settings where `kind` has them now.
+
+    A dataclass says in `MOVED`, by old and new dotted name, what older versions wrote elsewhere. What stands
+    in both places is left alone, and refused as unknown by whoever reads it.
+    """
+    records = choices(kind)
+    if not isinstance(data, dict) or len(records) != 1:
+        return data
+    hints = get_type_hints(records[0])
+    data = {name: modernized(hints.get(name), item) for name, item in data.items()}
+    for old, new in getattr(records[0], "MOVED", {}).items():
+        group, _, name = new.partition(".")
+        held = data.get(group, {})
+        if old in data and isinstance(held, dict) and name not in held:
+            data[group] = held | {name: data.pop(old)}
+    return data
 
 
 def changed(record: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import jsonargparse
 import yaml
 
 from vqtok.storage.folders import write_file
-from vqtok.storage.records import KIND, SETTINGS, TAG, choices, encode, guess, tagged
+from vqtok.storage.records import KIND, SETTINGS, TAG, choices, encode, guess, modernized, tagged
 from vqtok.training.recipes import read_yaml, settle
 from vqtok.training.run import Diverged
 
@@ -86,7 +86,7 @@ def _read(kind: type[Config], argv: Sequence[str]) -> tuple[Config, str]:
     argv = list(argv)
     names = list(_names(kind))
     last = reversed(dict.fromkeys(reversed(_files(argv))))  # named twice, it stands last
-    files = {path: _mapping(path) for path in last}
+    files = {path: modernized(kind, _mapping(path)) for path in last}
     for path, data in files.items():
         _check(kind, data, path, "")
     for token in argv:

@@ -14,8 +14,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from torch import Tensor
 
-from vqtok.storage.pickles import Inert, module_tensors, read_pickle
-from vqtok.storage.tensors import read_tensors
+from vqtok.storage.containers import open_checkpoint
 from vqtok.tokenizers.published.layouts import PARTS
 
 CONFIG = "config.json"
@@ -30,7 +29,6 @@ WEIGHTS = (  # names that publications use, the safest first
 )
 HALVES = ("encoder.pkl", "decoder.pkl")  # OpenAI's dVAE
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-INSIDE = ("ema", "model", "state_dict", "model_state_dict")  # where checkpoints of training keep the weights
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def read_published(source: str | Path) -> Published:
     tensors: dict[str, Tensor] = {}
     for path in paths:
         prefix = f"{path.stem}." if path.name in HALVES else ""
-        tensors |= {prefix + name: tensor for name, tensor in _open(path).items()}
+        tensors |= {prefix + name: tensor for name, tensor in open_checkpoint(path)[0].items()}
     return Published(_part(tensors), paths[0], config_of(source))
 
 
@@ -135,20 +133,3 @@ def _part(named: Mapping[str, Any]) -> dict[str, Any]:
         if inside:
             return inside
     return dict(named)
-
-
-def _open(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file, by name."""
-    if path.suffix == ".safetensors":
-        return read_tensors(path)
-    content = read_pickle(path)
-    if isinstance(content, Inert):
-        content = dict(module_tensors(content))
-    for key in INSIDE:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    tensors = content if isinstance(content, dict) else {}
-    tensors = {name: item for name, item in tensors.items() if isinstance(item, Tensor)}
-    if not tensors:
-        raise ValueError(f"{path} holds no tensors by name: is this a tokenizer's checkpoint?")
-    return tensors

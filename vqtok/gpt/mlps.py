@@ -1,0 +1,128 @@
+"""What stands beside attention in a block: two or three matrices with a bend between them.
+
+Letters: ... any shape, d width.
+
+Sources: Shazeer 2020 (SwiGLU), as in LLaMA; Hendrycks & Gimpel 2016 (GELU, and x sigmoid(1.702 x) near it),
+as in GPT-2 and ImageGPT.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwiGLUConfig:
+    """Three matrices; the inner width is 8/3 of the outer one, rounded up to a multiple of 32.
+
+    Args:
+        kind: Names this MLP in recipes.
+        bias: Whether the matrices have one.
+    """
+
+    kind: Literal["swiglu"] = "swiglu"
+    bias: bool = False
+
+    def inner(self, width: int) -> int:
+        """Inner channels, unless the model's config says otherwise."""
+        return -(-width * 8 // 3 // 32) * 32
+
+    def parameters(self, width: int, inner: int) -> int:
+        """Learned numbers."""
+        return 3 * width * inner + self.bias * (2 * inner + width)
+
+    def build(self, width: int, inner: int) -> "SwiGLU":
+        """The module."""
+        return SwiGLU(width, inner, self.bias)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GELUConfig:
+    """Two matrices; the inner width is four times the outer one.
+
+    Args:
+        kind: Names this MLP in recipes.
+        bias: Whether the matrices have one.
+        approximate: `tanh` is GPT-2's formula for the normal distribution, `none` the distribution itself.
+    """
+
+    kind: Literal["gelu"] = "gelu"
+    bias: bool = True
+    approximate: Literal["none", "tanh"] = "tanh"
+
+    def inner(self, width: int) -> int:
+        """Inner channels, unless the model's config says otherwise."""
+        return 4 * width
+
+    def parameters(self, width: int, inner: int) -> int:
+        """Learned numbers."""
+        return 2 * width * inner + self.bias * (inner + width)
+
+    def build(self, width: int, inner: int) -> "FeedForward":
+        """The module."""
+        return FeedForward(width, inner, self.bias, partial(F.gelu, approximate=self.approximate))
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickGELUConfig:
+    """As `GELUConfig`, with x sigmoid(1.702 x) in the place of the GELU.
+
+    Args:
+        kind: Names this MLP in recipes.
+        bias: Whether the matrices have one. ImageGPT's have none; transformers' port of it has them, zero.
+    """
+
+    kind: Literal["quick_gelu"] = "quick_gelu"
+    bias: bool = True
+
+    def inner(self, width: int) -> int:
+        """Inner channels, unless the model's config says otherwise."""
+        return 4 * width
+
+    def parameters(self, width: int, inner: int) -> int:
+        """Learned numbers."""
+        return 2 * width * inner + self.bias * (inner + width)
+
+    def build(self, width: int, inner: int) -> "FeedForward":
+        """The module."""
+        return FeedForward(width, inner, self.bias, quick_gelu)
+
+
+MLPConfig = SwiGLUConfig | GELUConfig | QuickGELUConfig  # the first is what a mapping without `kind` means
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate x) * up x); gate and up come from one matrix."""
+
+    def __init__(self, width: int, inner: int, bias: bool = False) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(width, 2 * inner, bias=bias)
+        self.down = nn.Linear(inner, width, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d) from (..., d)."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class FeedForward(nn.Module):
+    """down(bend(up x))."""
+
+    def __init__(self, width: int, inner: int, bias: bool, bend: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, inner, bias=bias)
+        self.down = nn.Linear(inner, width, bias=bias)
+        self.bend = bend
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d) from (..., d)."""
+        return self.down(self.bend(self.up(x)))
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x sigmoid(1.702 x), by way of silu, whose kernel keeps one tensor for the backward instead of two."""
+    return F.silu(1.702 * x) * (1 / 1.702)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lvm.layout import Layout
 from vqtok.gpt.cache import KVCache
-from vqtok.gpt.generate import generate
+from vqtok.gpt.generation import generate
 from vqtok.gpt.model import GPT
 from vqtok.gpt.sampling import Sampling, draw
 

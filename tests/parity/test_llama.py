@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vqtok.gpt.cache import KVCache
-from vqtok.gpt.generate import generate
+from vqtok.gpt.generation import generate
 from vqtok.gpt.published import llama_config, load_llama
 from vqtok.gpt.sampling import Sampling
 

@@ -150,7 +150,7 @@ class SharedKVCache:
     places = KVCache.places
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Shared, Shared]:
-        """Puts keys and values (b, m, t, k) after the filled ones; returns those of prompts and all own ones."""
+        """Puts keys and values (b, m, t, k) after the filled ones; returns all so far, in two parts each."""
         pairs = zip(self.prompt.read(layer), self.own.write(layer, keys, values), strict=True)
         keys, values = (Shared(*pair) for pair in pairs)
         return keys, values
@@ -164,7 +164,7 @@ class SharedKVCache:
         self.own.rewind(filled - self.prompt.filled)
 
     def first(self, batch: int) -> "SharedKVCache":
-        """The first `batch` sequences, whole prompts' continuations, as a cache of their own, in one store."""
+        """The first `batch` sequences, all those of some prompts, as a cache of their own, in the same store."""
         part = copy(self)
         part.batch = batch
         part.prompt = self.prompt.first(batch * self.prompt.batch // self.batch)

@@ -30,11 +30,14 @@ class StaticKVCache:
     """
 
     def __init__(self, cache: Cache) -> None:
-        self.config, self.batch, self.length, self.filled = cache.config, cache.batch, cache.length, cache.filled
+        self.config, self.batch, self.length = cache.config, cache.batch, cache.length
+        self.filled = cache.filled
         self._prompt = cache.prompt if isinstance(cache, SharedKVCache) else None
         self._own = cache.own if isinstance(cache, SharedKVCache) else cache
-        device = self._own.layers[0][0].device
-        self._next = torch.tensor([self.filled], device=device)  # place of the next token
+        store = [tensor for layer in self._own.layers for tensor in layer]
+        for tensor in store:  # what nobody has written may be nan, which no weight of 0 takes away
+            tensor[:, :, self._own.filled :] = 0
+        self._next = torch.tensor([self.filled], device=store[0].device)  # place of the next token
 
     check = KVCache.check
 
@@ -42,7 +45,9 @@ class StaticKVCache:
         """Of `new` tokens and of all the room, filled or not."""
         return Places(self._next + torch.arange(new, device=device), self.length, padded=True)
 
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor] | tuple[Shared, Shared]:
+    def write(
+        self, layer: int, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor] | tuple[Shared, Shared]:
         """Puts keys and values (b, m, t, k) at the next places; returns all the room, (b, m, s, k) each."""
         shared = self._prompt.filled if self._prompt else 0
         places = self._next - shared + torch.arange(keys.shape[2], device=keys.device)

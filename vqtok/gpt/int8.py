@@ -1,8 +1,8 @@
 """Weights as whole numbers of eight bits, for drawing: less to read for every token.
 
-Only the matrices of the blocks become whole numbers, with one scale for each output; embedding, head and norms
-stay bfloat16. It pays where reading weights is what a token costs: a sequence or a few at a time. Nothing is
-calibrated, and nothing is trained.
+Only the matrices of the blocks become whole numbers, with one scale for each output; embedding, head and
+norms stay bfloat16. It pays where reading weights is what a token costs: a sequence or a few at a time.
+Nothing is calibrated, and nothing is trained.
 
 Letters: o outputs, d inputs, ... any shape.
 """

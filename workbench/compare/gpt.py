@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.generate import generate
+from vqtok.gpt.generation import generate
 from vqtok.gpt.int8 import int8_copy
 from vqtok.gpt.loss import next_token_loss
 from vqtok.gpt.model import GPT

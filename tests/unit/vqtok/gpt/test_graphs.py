@@ -1,11 +1,13 @@
 """Static caches give what growing ones give; captured steps give what steps give."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from vqtok.gpt.cache import KVCache, SharedKVCache
 from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.generate import Prompt, generate
+from vqtok.gpt.generation import Prompt, generate
 from vqtok.gpt.graphs import Captured, StaticKVCache, repeated
 from vqtok.gpt.guidance import CutOff
 from vqtok.gpt.sampling import Sampling
@@ -65,7 +67,7 @@ def test_captured_steps_draw_what_steps_draw(gpt, candidates, monkeypatch):
     seeds = range(2 * candidates)
     arguments = (gpt, prompt, 9, sampling, seeds, allowed, candidates, known)
     captured = generate(*arguments)
-    monkeypatch.setattr("vqtok.gpt.generate.repeated", lambda step, cache, *_: lambda *new: step(cache, *new))
+    monkeypatch.setattr("vqtok.gpt.generation.repeated", lambda step, cache, *_: partial(step, cache))
     assert torch.equal(generate(*arguments), captured)
 
 

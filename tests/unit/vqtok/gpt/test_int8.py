@@ -6,7 +6,7 @@ from torch import nn
 
 from vqtok.gpt import int8
 from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.generate import generate
+from vqtok.gpt.generation import generate
 from vqtok.gpt.int8 import Int8Linear, int8_copy
 from vqtok.gpt.sampling import Sampling
 

@@ -59,8 +59,8 @@ def generate(
         allowed: (v,) or (count, v) bool; the ids that may be drawn, everywhere or token by token. None allows
             all.
         candidates: Continuations of each prompt; its keys and values are stored and read once for all.
-        known: (b, count) ids that are given, -1 for those to be drawn. They steer what comes after them. Those
-            before the first one to be drawn are read faster as part of the prompt.
+        known: (b, count) ids that are given, -1 for those to be drawn. They steer what comes after them, and
+            nothing before. Those before the first to be drawn are read faster as part of the prompt.
 
     Returns:
         (b, count) int64, where b = p candidates; those of one prompt stand one after the other.
@@ -183,7 +183,7 @@ def _pick(
     """Ids (b,) by scores (b, v), or (2 b, v) where they are guided."""
     if scale is not None:
         conditional, unconditional = logits.chunk(2)
-        # Where both are -inf, an id that may not stand here, the difference is nan and nothing is to be added.
+        # Where both are -inf, for ids that may not stand here, the difference is nan: nothing is to be added.
         push = (conditional - unconditional).nan_to_num(nan=0.0)
         logits = conditional + (scale - 1) * push
     ids = choose(logits, sampling, darts, allowed)
@@ -206,17 +206,19 @@ def _with_null(gpt: GPT, prompt: Prompt) -> Prompt:
     return replace(prompt, null=Prompt(ids=prompt.ids, prefix=gpt.prefix.absent(prompt.prefix)))
 
 
-def _sources(generator: torch.Generator | Sequence[int], rows: int) -> torch.Generator | list[torch.Generator]:
+def _sources(source: torch.Generator | Sequence[int], rows: int) -> torch.Generator | list[torch.Generator]:
     """The generator, or one for each seed.
 
     Raises:
         ValueError: if there is not one seed for each sequence.
     """
-    if isinstance(generator, torch.Generator):
-        return generator
-    seeds = [int(seed) for seed in generator]
+    if isinstance(source, torch.Generator):
+        return source
+    seeds = [int(seed) for seed in source]
     if len(seeds) != rows:
-        raise ValueError(f"{len(seeds)} seeds for {rows} sequences: give one for each, or one generator for all")
+        raise ValueError(
+            f"{len(seeds)} seeds for {rows} sequences: give one for each, or one generator for all"
+        )
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
@@ -226,11 +228,12 @@ def _check_prompt(gpt: GPT, prompt: Prompt, count: int, candidates: int) -> None
         if part is not None and (part.ids.numel() or not prefixed):
             check_ids(part.ids, gpt.config.vocab)
     for name in ("ids", "prefix") if prompt.null is not None else ():
-        shapes = [None if x is None else tuple(x.shape) for x in (getattr(prompt.null, name), getattr(prompt, name))]
-        if shapes[0] != shapes[1]:
+        parts = (getattr(prompt.null, name), getattr(prompt, name))
+        null, ours = (None if part is None else tuple(part.shape) for part in parts)
+        if null != ours:
             raise ValueError(
-                f"{name} of the unconditional prompt have shape {shapes[0]}, those of the conditional one "
-                f"{shapes[1]}: give both alike, and fill up the shorter one"
+                f"{name} of the unconditional prompt have shape {null}, those of the conditional one {ours}: "
+                "give both alike, and fill up the shorter one"
             )
     if count < 1 or candidates < 1:
         raise ValueError(

@@ -7,7 +7,7 @@ import torch
 
 from vqtok.gpt.cache import KVCache
 from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.generate import Prompt, generate, stream
+from vqtok.gpt.generation import Prompt, generate, stream
 from vqtok.gpt.guidance import Constant, CutOff, Linear, PowerCosine, scales
 from vqtok.gpt.model import GPT
 from vqtok.gpt.prefix import ClassesConfig, SOSConfig

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from vqtok.gpt.cache import KVCache
@@ -12,7 +13,6 @@ from vqtok.gpt.generation import generate
 from vqtok.gpt.published import llama_config, load_llama
 from vqtok.gpt.sampling import Sampling
 
-transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.peer
 
 SHAPES = {

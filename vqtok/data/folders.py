@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vqtok.data.pictures import PIXEL_LIMIT, Fit, check_form, read_pixels
 from vqtok.data.plan import pieces
+from vqtok.storage.manifests import sha256
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 LISTED = 20  # unreadable files that a message names; `corrupt` has them all
@@ -125,6 +126,11 @@ class PictureFolder:
         """Name of a picture within the folder, the same wherever the folder lies."""
         return self.paths[index].relative_to(self.folder).as_posix()
 
+    def digest(self, numbers: range) -> str:
+        """Hash of the names and lengths of some files: pictures that came, went or were mended show in it."""
+        lines = [f"{self.name(number)} {self.paths[number].lstat().st_size}" for number in numbers]
+        return sha256("\n".join(lines).encode())
+
     def refuse(self, reasons: Mapping[Path | str, str]) -> None:
         """Raise a ValueError if these are more unreadable pictures than `tolerate` allows, or all there are.
 
@@ -160,7 +166,7 @@ class _Decoded(Dataset):
         path = self.folder.paths[index]
         try:
             pixels = self.folder._pixels(path)
-        except (ValueError, OSError) as error:
+        except (ValueError, FileNotFoundError, PermissionError) as error:  # not the machine's own trouble
             return str(error).removeprefix(f"cannot read {path}: ")
         return pixels.numpy() if self.keep else None
 

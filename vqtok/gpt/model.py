@@ -25,7 +25,7 @@ class GPT(nn.Module, Pretrained):
     """Scores for the next token at every position of a sequence of ids.
 
     Dropout, and leaving prefixes out, are all that `train()` and `eval()` change. A model whose mask is
-    `full` scores the token that stands at a position instead, which is worth something where ids are `HIDDEN`.
+    `full` scores the token that stands at a position instead: worth something where its id is `HIDDEN`.
 
     Attributes:
         recompute: Whether blocks keep nothing but their input for the backward and are computed once more

@@ -23,7 +23,6 @@ from torch import Tensor
 from vqtok.data.folders import PictureFolder
 from vqtok.data.pictures import Fit
 from vqtok.data.plan import Planned, Share, items, pieces
-from vqtok.storage.manifests import sha256
 from vqtok.tokenizers.fingerprint import fingerprint
 from vqtok.tokenizers.interface import ImageTokenizer
 from vqtok.tokenizers.loading import load_tokenizer
@@ -100,7 +99,7 @@ def plan(job: Job, folder: PictureFolder, mark: str) -> list[Planned]:
         Planned(
             folder=job.out / f"{number:05d}",
             items=piece,
-            facts=facts | {"files": _digest(folder, piece)},
+            facts=facts | {"files": folder.digest(piece)},
         )
         for number, piece in enumerate(pieces(range(len(folder)), SHARD))
     ]
@@ -144,12 +143,6 @@ def rows_of(tokenizer: ImageTokenizer, pixels: np.ndarray) -> Tensor:
     return rearrange(tokenizer.encode(images / 255), "b ... -> b (...)").cpu()
 
 
-def _digest(folder: PictureFolder, numbers: range) -> str:
-    """Hash of the names and lengths of some files: pictures that came, went or were mended show in it."""
-    lines = [f"{folder.name(number)} {folder.paths[number].lstat().st_size}" for number in numbers]
-    return sha256("\n".join(lines).encode())
-
-
 def main(argv: list[str] | None = None) -> None:
     """`vqtok encode`: a folder of pictures to token shards."""
     parser = argparse.ArgumentParser(
@@ -169,7 +162,8 @@ def main(argv: list[str] | None = None) -> None:
     tolerate = "share of pictures that may be unreadable, rounded up to whole ones [%(default)s]"
     add("--tolerate", type=float, default=0.01, metavar="SHARE", help=tolerate)
     add("--worker", type=int, default=0, metavar="K", help="number of this process, from 0 [%(default)s]")
-    add("--workers", type=int, default=1, metavar="N", help="processes that share the job, started by you")
+    workers = "processes that share the job, started by you [%(default)s]"
+    add("--workers", type=int, default=1, metavar="N", help=workers)
     job = Job(**vars(parser.parse_args(argv)))
     skipped = encode(job)
     for name, reason in skipped.items():

@@ -16,17 +16,19 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from lvm.model import usable
 from lvm.tasks import Picture, Task, pair, tasks
-from vqtok.data.emoji import load_emoji
+from vqtok.data.emoji import SPLITS, load_emoji
 from vqtok.data.folders import PictureFolder
 from vqtok.data.plan import Planned, Share, items, pieces
 from vqtok.data.scenes import scene
 from vqtok.tokenizers import load_tokenizer
 from vqtok.tokenizers.fingerprint import fingerprint
-from vqtok.tokenizers.interface import ImageTokenizer
+from vqtok.tokenizers.tokenizer import VQTokenizer
 from vqtok.training.progress import Meter
 
 SHARD = 1000  # pairs
+KEPT = 2**30  # bytes of a folder's pixels that are held in memory; beyond, each pair decodes its picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,7 @@ class Job(Share):
         pairs: Pairs of each task.
         split: Which of the embedded emoji; a folder has no splits.
         seed: Of scenes and of random tasks.
+        decoders: Processes that decode the folder's pictures; 0 decodes in this one.
     """
 
     tokenizer: str
@@ -48,9 +51,12 @@ class Job(Share):
     pairs: int = 4000
     split: str = "train"
     seed: int = 0
+    decoders: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed} is below 0: give any whole number from 0")
         if self.pairs < 1:
             raise ValueError(f"{self.pairs} pairs are nothing to encode: ask for at least 1")
 
@@ -62,7 +68,7 @@ class Scenes:
         self.emoji, self.seed = load_emoji(split), seed
         self.tasks = tasks(held_out=False)
         self.skipped: dict[str, str] = {}
-        self.count = None
+        self.facts = {"source": f"emoji {split}", "pictures": None}
 
     def __getitem__(self, index: int):  # noqa: ANN204 - a Source
         return scene(self.emoji, self.seed, index)
@@ -71,15 +77,16 @@ class Scenes:
 class Pictures:
     """The pictures of a folder, over and over."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, decoders: int) -> None:
         self.folder = PictureFolder(folder, size, fit="crop")
-        self.folder.scan()
+        self.folder.scan(decoders, keep=len(self.folder) * 3 * size**2 <= KEPT)
         self.tasks = tasks(held_out=False, drawn=False)
         self.skipped = {str(path): reason for path, reason in self.folder.corrupt.items()}
-        self.count = len(self.folder)
+        pictures = range(len(self.folder))
+        self.facts = {"source": str(folder), "pictures": len(pictures), "files": self.folder.digest(pictures)}
 
     def __getitem__(self, index: int) -> Picture:
-        return Picture(self.folder[index % self.count])
+        return Picture(self.folder[index % len(self.folder)])
 
 
 def encode(job: Job) -> dict[str, str]:
@@ -88,8 +95,12 @@ def encode(job: Job) -> dict[str, str]:
     Raises:
         ValueError: if the tokenizer or the folder cannot be used.
     """
-    tokenizer = load_tokenizer(job.tokenizer)
-    sources = Scenes(job.split, job.seed) if job.data is None else Pictures(job.data, tokenizer.config.size)
+    tokenizer = usable(load_tokenizer(job.tokenizer), job.tokenizer)
+    tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
+    if job.data is None:
+        sources = Scenes(job.split, job.seed)
+    else:
+        sources = Pictures(job.data, tokenizer.config.size, job.decoders)
     shards = job.of(plan(job, sources, fingerprint(tokenizer)))
     missing = [shard for shard in shards if shard.told() is None]
     told = {"tokens": tokenizer.tokens, "skipped": sources.skipped}
@@ -106,13 +117,12 @@ def encode(job: Job) -> dict[str, str]:
 
 def plan(job: Job, sources: Scenes | Pictures, mark: str) -> list[Planned]:
     """The shards of all tasks by the tokenizer of that mark; every task's first comes before any second."""
-    source = str(job.data or f"emoji {job.split}")
-    facts = {"tokenizer": mark, "seed": job.seed, "source": source, "pictures": sources.count}
+    facts = {"tokenizer": mark, "seed": job.seed, **sources.facts}
     return [
         Planned(
             folder=job.out / task.name.replace(" ", "-") / f"{number:05d}",
             items=piece,
-            facts={"task": task.name, **facts, "pairs": len(piece)},
+            facts={"task": task.name, **facts, "first": piece.start, "pairs": len(piece)},
         )
         for number, piece in enumerate(pieces(range(job.pairs), SHARD))
         for task in sources.tasks
@@ -121,7 +131,7 @@ def plan(job: Job, sources: Scenes | Pictures, mark: str) -> list[Planned]:
 
 @torch.inference_mode()
 def rows_of(
-    tokenizer: ImageTokenizer,
+    tokenizer: VQTokenizer,
     task: Task,
     sources: Scenes | Pictures,
     seed: int,
@@ -131,22 +141,25 @@ def rows_of(
     """(n, 2 t) ids of the pairs of a task, batch by batch."""
     for part in pieces(numbers, batch):
         pairs = torch.stack([pair(task, sources[index], seed, index) for index in part])
-        ids = tokenizer.encode(rearrange(pairs, "n two c h w -> (n two) c h w"))
-        yield rearrange(ids, "(n two) i j -> n (two i j)", two=2)
+        images = rearrange(pairs, "n two c h w -> (n two) c h w").to(next(tokenizer.parameters()).device)
+        yield rearrange(tokenizer.encode(images), "(n two) i j -> n (two i j)", two=2).cpu()
 
 
 def main(argv: list[str] | None = None) -> None:
     """`vqtok encode --pairs N`: pictures to shards of pairs."""
     about = "Turn pictures into token shards of task pairs, for the LVM."
     parser = argparse.ArgumentParser("vqtok encode --pairs N", description=about)
-    parser.add_argument("--tokenizer", required=True, help="folder or hub id of a tokenizer")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the shards, one folder a task")
-    parser.add_argument("--data", type=Path, help="folder of pictures; scenes of emoji unless given")
-    parser.add_argument("--pairs", type=int, default=4000, help="pairs of each task (4000)")
-    parser.add_argument("--split", default="train", help="of the embedded emoji: train, validation or test")
-    parser.add_argument("--seed", type=int, default=0, help="of scenes and random tasks (0)")
-    parser.add_argument("--worker", type=int, default=0, help="number of this process, from 0")
-    parser.add_argument("--workers", type=int, default=1, help="processes that share the job, started by you")
+    add = parser.add_argument
+    add("--tokenizer", required=True, help="folder or hub id, of a tokenizer or of an LVM with its own")
+    add("--out", required=True, type=Path, metavar="FOLDER", help="for the shards, one folder a task")
+    add("--data", type=Path, metavar="FOLDER", help="pictures; scenes of emoji unless given")
+    add("--pairs", type=int, default=4000, metavar="N", help="pairs of each task [%(default)s]")
+    add("--split", choices=SPLITS, default="train", help="of the embedded emoji [%(default)s]")
+    add("--seed", type=int, default=0, help="of scenes and random tasks [%(default)s]")
+    add("--decoders", type=int, default=1, metavar="N", help="processes that decode --data [%(default)s]")
+    add("--worker", type=int, default=0, metavar="K", help="number of this process, from 0 [%(default)s]")
+    workers = "processes that share the job, started by you [%(default)s]"
+    add("--workers", type=int, default=1, metavar="N", help=workers)
     job = Job(**vars(parser.parse_args(argv)))
     skipped = encode(job)
     for path, reason in skipped.items():

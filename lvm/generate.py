@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lvm.layout import Layout
 from vqtok.gpt.cache import KVCache
+from vqtok.gpt.generation import generate
 from vqtok.gpt.model import GPT
-from vqtok.gpt.sampling import Sampling, draw, generate
+from vqtok.gpt.sampling import Sampling, draw
 
 
 def answers(

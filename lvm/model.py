@@ -2,7 +2,7 @@
 
 Bai et al. 2023, "Sequential Modeling Enables Scalable Learning for Large Vision Models".
 
-Letters: c h w image, b batch, i j grid of codes.
+Letters: c h w image, b batch, i j grid of codes, v vocabulary, d width of a code.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.model import GPT
 from vqtok.gpt.sampling import Sampling
 from vqtok.storage.pretrained import Pretrained
+from vqtok.tokenizers.interface import ImageTokenizer
 from vqtok.tokenizers.tokenizer import TokenizerConfig, VQTokenizer
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "emoji64"
@@ -59,7 +60,7 @@ class LVM(nn.Module, Pretrained):
     @property
     def shots(self) -> int:
         """Most pairs that fit before a query and its answer."""
-        return (self.config.gpt.length - 1) // (2 * self.layout.tokens) - 1
+        return self.config.gpt.length // (2 * self.layout.tokens) - 1
 
     @torch.inference_mode()
     def prompt(
@@ -99,8 +100,29 @@ class LVM(nn.Module, Pretrained):
         ids = self.tokenizer.encode(torch.stack(pictures).to(device)).flatten(1)
         generator = torch.Generator().manual_seed(seed)
         drawn = answers(self.gpt, self.layout, ids[None], sampling, generator, candidates)
-        side = size // self.config.tokenizer.autoencoder.factor
+        side = size // self.tokenizer.factor
         return self.tokenizer.decode(drawn.view(-1, side, side))
+
+
+def usable(tokenizer: ImageTokenizer, name: str) -> VQTokenizer:
+    """The tokenizer, if an LVM can be made with it.
+
+    Args:
+        tokenizer: Any.
+        name: What the user calls it.
+
+    Raises:
+        ValueError: if it is of another family, has several ids a code, or no decoder to show answers with.
+    """
+    if not isinstance(tokenizer, VQTokenizer):
+        fault = f"is a {type(tokenizer).__name__}, not of the VQGAN family"
+    elif tokenizer.id_shape:
+        fault = f"has {tokenizer.id_shape[0]} ids for each code"
+    elif not tokenizer.decodes:
+        fault = "was published without its decoder"
+    else:
+        return tokenizer
+    raise ValueError(f"{name} {fault}, and an LVM cannot use it: choose a VQTokenizer with one id a code")
 
 
 @torch.no_grad()
@@ -111,7 +133,8 @@ def seed_embeddings(gpt: GPT, tokenizer: VQTokenizer, seed: int) -> None:
     ids keep their random start. With few tokens to learn from this is worth many of them
     (recipes/lvm/emoji64.yaml).
     """
-    book = F.normalize(tokenizer.quantize.codebook(), dim=1)
+    codes = torch.arange(tokenizer.vocab, device=gpt.embed.weight.device)[None, None]  # a grid of one row
+    book = F.normalize(tokenizer.quantize.decode(codes)[0, :, 0].T, dim=1)  # (v, d)
     projection = torch.randn(book.shape[1], gpt.config.width, generator=torch.Generator().manual_seed(seed))
     rows = (book @ projection.to(book)).mul_(0.02)
     gpt.embed.weight[: len(rows)] += rows

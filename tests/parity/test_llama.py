@@ -5,13 +5,14 @@ import shutil
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from vqtok.gpt.cache import KVCache
+from vqtok.gpt.generation import generate
 from vqtok.gpt.published import llama_config, load_llama
-from vqtok.gpt.sampling import Sampling, generate
+from vqtok.gpt.sampling import Sampling
 
-transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.peer
 
 SHAPES = {

@@ -4,6 +4,7 @@ Every tensor of the peer is random, norms included, so that none can stand in th
 peers write the files that are loaded here, in their own layout.
 """
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ SHAPES = {
 @pytest.mark.parametrize("name", SHAPES)
 def test_diffusers(name: str, tmp_path: Path):
     """diffusers' VQModel: vectors, ids and pixels are its own, in the range that each was trained on."""
-    diffusers = pytest.importorskip("diffusers")
+    diffusers = import_module("diffusers")
     shape = SHAPES[name]
     levels = len(shape["block_out_channels"])
     kinds = {
@@ -101,7 +102,7 @@ def test_diffusers(name: str, tmp_path: Path):
 
 def chameleon(attention: list[int] | None = None) -> nn.Module:
     """A tiny `ChameleonVQVAE`."""
-    models = pytest.importorskip("transformers.models.chameleon")
+    models = import_module("transformers.models.chameleon")
     config = models.configuration_chameleon.ChameleonVQVAEConfig(
         base_channels=32,
         channel_multiplier=[1, 2, 2],
@@ -141,7 +142,7 @@ def test_chameleon_inside_its_model(tmp_path: Path):
 
 def janus() -> nn.Module:
     """A tiny `JanusVQVAE`, decoding 4x4 codes."""
-    models = pytest.importorskip("transformers.models.janus")
+    models = import_module("transformers.models.janus")
     config = models.configuration_janus.JanusVQVAEConfig(
         base_channels=32,
         channel_multiplier=[1, 1, 2],
@@ -179,7 +180,7 @@ def test_janus(tmp_path: Path):
 
 def dall_e_halves() -> tuple[nn.Module, nn.Module]:
     """Tiny encoder and decoder of OpenAI's package; its least widths are not checked."""
-    dall_e = pytest.importorskip("dall_e")
+    dall_e = import_module("dall_e")
     sizes = {"n_hid": 16, "vocab_size": 40}
     return scramble(dall_e.Encoder(**sizes)), scramble(dall_e.Decoder(**sizes, n_init=12))
 
@@ -187,7 +188,7 @@ def dall_e_halves() -> tuple[nn.Module, nn.Module]:
 def test_dall_e(tmp_path: Path):
     """Both halves of OpenAI's dVAE, from modules pickled as it published them: logits, ids and pixels."""
     encoder, decoder = dall_e_halves()
-    dall_e = pytest.importorskip("dall_e")
+    dall_e = import_module("dall_e")
     torch.save(encoder, tmp_path / "encoder.pkl")
     torch.save(decoder, tmp_path / "decoder.pkl")
     ours = again(load_tokenizer(tmp_path), tmp_path / "ours")
@@ -209,7 +210,7 @@ def test_dall_e(tmp_path: Path):
 
 def test_flava(tmp_path: Path):
     """transformers' FLAVA codebook, the dVAE's encoder: logits and ids are its own."""
-    models = pytest.importorskip("transformers.models.flava")
+    models = import_module("transformers.models.flava")
     config = models.configuration_flava.FlavaImageCodebookConfig(hidden_size=16, vocab_size=40)
     peer = scramble(models.modeling_flava.FlavaImageCodebook(config))
     peer.save_pretrained(tmp_path / "theirs")
@@ -245,9 +246,9 @@ def count(tensors: dict[str, Tensor]) -> tuple[int, int]:
 
 def test_full_sizes():
     """The peers' own networks at full size have the counts that ours have in the tests of layouts."""
-    dall_e = pytest.importorskip("dall_e")
-    flava = pytest.importorskip("transformers.models.flava")
-    janus = pytest.importorskip("transformers.models.janus")
+    dall_e = import_module("dall_e")
+    flava = import_module("transformers.models.flava")
+    janus = import_module("transformers.models.janus")
     meta = torch.device("meta")
     assert count(dall_e.Decoder(device=meta).state_dict()) == (76, 43_829_766)
     assert count(dall_e.Encoder(device=meta).state_dict()) == (74, 53_786_240)
@@ -260,7 +261,7 @@ def test_full_sizes():
 
 def test_full_size_of_amused():
     """aMUSEd's `VQModel` is open-muse's network, LVM's: as many tensors, as many parameters."""
-    diffusers = pytest.importorskip("diffusers")
+    diffusers = import_module("diffusers")
     with torch.device("meta"):
         peer = diffusers.VQModel(
             block_out_channels=(128, 256, 256, 512, 768),

@@ -3,6 +3,7 @@
 Tolerances are those of float32 sums in another order. Where a peer's choice differs, the test says how.
 """
 
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -28,7 +29,7 @@ CODES, WIDTH = 50, 6
 @pytest.fixture
 def lucidrains():
     """The package vector-quantize-pytorch."""
-    return pytest.importorskip("vector_quantize_pytorch")
+    return import_module("vector_quantize_pytorch")
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ def test_residual_vq(lucidrains, vectors: Tensor):
 @pytest.mark.parametrize("family", ["chameleon", "janus"])
 def test_vq_of_transformers(vectors: Tensor, family: str):
     """Codes, and loss and gradients with taming's weights, for vectors and codes."""
-    models = pytest.importorskip("transformers.models")
+    models = import_module("transformers.models")
     name = family.capitalize()
     module = getattr(getattr(models, family), f"modeling_{family}")
     shape = SimpleNamespace(num_embeddings=CODES, embed_dim=WIDTH, beta=0.25, num_patches=4)
@@ -172,7 +173,7 @@ def test_vq_of_transformers(vectors: Tensor, family: str):
 
 def test_normalized_codes_of_transformers():
     """Janus decodes ids to codes of length one."""
-    janus = pytest.importorskip("transformers.models.janus.modeling_janus")
+    janus = import_module("transformers.models.janus.modeling_janus")
     theirs = janus.JanusVQVAEVectorQuantizer(
         SimpleNamespace(num_embeddings=CODES, embed_dim=WIDTH, num_patches=4)
     )
@@ -184,7 +185,7 @@ def test_normalized_codes_of_transformers():
 
 def test_fsq_of_transformers():
     """X-Codec 2's, which is for sequences."""
-    xcodec2 = pytest.importorskip("transformers.models.xcodec2.modeling_xcodec2")
+    xcodec2 = import_module("transformers.models.xcodec2.modeling_xcodec2")
     levels = (4, 4, 4, 4, 4, 4, 4, 4)
     theirs = xcodec2.Xcodec2FiniteScalarQuantization(SimpleNamespace(quantization_levels=levels))
     vectors = (2 * torch.randn(2, 8, 1, 35)).requires_grad_()
@@ -194,8 +195,8 @@ def test_fsq_of_transformers():
 
 def test_residual_vq_of_transformers(vectors: Tensor):
     """EnCodec's, which is for sequences and counts stages first."""
-    encodec = pytest.importorskip("transformers.models.encodec.modeling_encodec")
-    transformers = pytest.importorskip("transformers")
+    encodec = import_module("transformers.models.encodec.modeling_encodec")
+    transformers = import_module("transformers")
     shape = transformers.EncodecConfig(codebook_size=CODES, codebook_dim=WIDTH, target_bandwidths=[24.0])
     theirs = encodec.EncodecResidualVectorQuantizer(shape)
     ours = ResidualVQ(ResidualVQConfig(stages=4, codes=CODES, width=WIDTH))
@@ -212,8 +213,8 @@ def test_residual_vq_of_transformers(vectors: Tensor):
 
 def test_gumbel_of_transformers(vectors: Tensor):
     """wav2vec 2.0's with one group, in evaluation; training draws other noise."""
-    wav2vec2 = pytest.importorskip("transformers.models.wav2vec2.modeling_wav2vec2")
-    transformers = pytest.importorskip("transformers")
+    wav2vec2 = import_module("transformers.models.wav2vec2.modeling_wav2vec2")
+    transformers = import_module("transformers")
     shape = transformers.Wav2Vec2Config(
         num_codevector_groups=1,
         num_codevectors_per_group=CODES,

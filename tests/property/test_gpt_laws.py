@@ -6,11 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqtok.gpt.cache import KVCache
-from vqtok.gpt.config import GPTConfig
+from vqtok.gpt.config import AttentionConfig, GPTConfig, HeadConfig, RangeConfig
+from vqtok.gpt.masks import CausalConfig, GridConfig
+from vqtok.gpt.mlps import GELUConfig, QuickGELUConfig
 from vqtok.gpt.model import GPT
+from vqtok.gpt.norms import LayerNormConfig
+from vqtok.gpt.positions import LearnedConfig, RoPE2DConfig, RowColumnConfig
+from vqtok.gpt.prefix import ClassesConfig, FeaturesConfig, SOSConfig
 from vqtok.gpt.sampling import Sampling, draw, shortlist
 
 LENGTH = 16
+GRID = GridConfig(columns=4, before=4, kernel=3)
 SHAPES = {
     "plain": {"heads": 4},
     "shared key heads": {"heads": 4, "kv_heads": 2},
@@ -18,19 +24,91 @@ SHAPES = {
     "places": {"heads": 2, "period": 5},
     "places, longer than the stream": {"heads": 4, "kv_heads": 2, "period": 40},
     "head width 10": {"heads": 3, "width": 30},
+    "normed queries and keys": {"heads": 4, "kv_heads": 2, "attention": AttentionConfig(qk_norm=True)},
+    "GPT-2": {
+        "heads": 4,
+        "norm": LayerNormConfig(),
+        "mlp": GELUConfig(),
+        "positions": LearnedConfig(),
+        "attention": AttentionConfig(bias=True),
+        "head": HeadConfig(tied=True),
+    },
+    "ImageGPT": {
+        "heads": 4,
+        "mlp": QuickGELUConfig(),
+        "positions": LearnedConfig(),
+        "prefix": SOSConfig(),
+    },
+    "LlamaGen": {
+        "heads": 4,
+        "positions": RoPE2DConfig(columns=4, before=1),
+        "prefix": ClassesConfig(classes=3),
+    },
+    "features, shared key heads": {
+        "heads": 4,
+        "kv_heads": 2,
+        "positions": RoPE2DConfig(columns=4, before=3, still="unturned"),
+        "prefix": FeaturesConfig(tokens=3, channels=5),
+    },
+    "DALL-E": {
+        "heads": 4,
+        "depth": 5,
+        "positions": RowColumnConfig(columns=4, before=4),
+        "attention": AttentionConfig(mask=GRID),
+        "head": HeadConfig(
+            ranges=(RangeConfig(start=0, low=0, high=9), RangeConfig(start=4, low=9, high=19))
+        ),
+    },
+    "rows only, shared key heads": {
+        "heads": 4,
+        "kv_heads": 2,
+        "attention": AttentionConfig(mask=GridConfig(columns=3, layers=("row",), last="row")),
+    },
+    "columns only": {
+        "heads": 4,
+        "attention": AttentionConfig(mask=GridConfig(columns=3, layers=("column",), last="column")),
+    },
+    "squares only": {
+        "heads": 2,
+        "attention": AttentionConfig(
+            mask=GridConfig(columns=5, kernel=3, layers=("convolution",), last="convolution")
+        ),
+    },
 }
 
 
-def lively(seed: int = 0, **shape: int) -> GPT:
+def lively(seed: int = 0, **shape: object) -> GPT:
     """A tiny GPT with matrices of about unit gain, so that attention is far from uniform."""
-    gpt = GPT(GPTConfig(**{"vocab": 19, "length": LENGTH, "width": 32, "depth": 2} | shape)).eval()
+    prefix = shape.get("prefix")
+    length = LENGTH + (prefix.places if prefix else 0)
+    gpt = GPT(GPTConfig(**{"vocab": 19, "length": length, "width": 32, "depth": 2} | shape)).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in gpt.named_parameters():
             if weight.ndim == 2:
-                table = name.startswith(("embed", "place"))
+                table = name.startswith(("embed", "place", "positions", "prefix"))
                 weight.normal_(std=1 if table else weight.shape[1] ** -0.5, generator=generator)
+            elif name.endswith("bias"):
+                weight.normal_(std=0.3, generator=generator)
     return gpt
+
+
+def beginning(gpt: GPT, batch: int) -> dict[str, torch.Tensor]:
+    """The prefix that a model takes, as an argument of its forward pass."""
+    prefix = gpt.config.prefix
+    if isinstance(prefix, ClassesConfig):
+        return {"prefix": torch.arange(batch) % (prefix.classes + 1)}
+    if isinstance(prefix, FeaturesConfig):
+        generator = torch.Generator().manual_seed(5)
+        return {"prefix": torch.randn(batch, prefix.tokens, prefix.channels, generator=generator)}
+    return {}
+
+
+def in_pieces(gpt: GPT, ids: torch.Tensor, cuts: list[int], cache: KVCache) -> torch.Tensor:
+    """Scores of `ids` that pass in pieces, the prefix with the first."""
+    pieces = ids.split(cuts, dim=1)
+    found = [gpt(pieces[0], cache=cache, **beginning(gpt, len(ids)))]
+    return torch.cat(found + [gpt(piece, cache=cache) for piece in pieces[1:]], dim=1)
 
 
 def cuts_of(total: int) -> st.SearchStrategy[list[int]]:
@@ -46,13 +124,13 @@ def test_cached_equals_uncached_at_every_position(shape, cuts):
     """Logits do not depend on how the sequence is cut into chunks."""
     gpt, ids = lively(**shape), torch.randint(19, (2, LENGTH))
     cache = KVCache(gpt.config, batch=2)
-    pieces = [gpt(piece, cache=cache) for piece in ids.split(cuts, dim=1)]
+    whole = gpt(ids, **beginning(gpt, 2))
     # Sums are reordered, in float32, and scores are of size 1.
-    torch.testing.assert_close(torch.cat(pieces, dim=1), gpt(ids), atol=2e-5, rtol=0)
-    assert cache.filled == LENGTH
+    torch.testing.assert_close(in_pieces(gpt, ids, cuts, cache), whole, atol=2e-5, rtol=0)
+    assert cache.filled == gpt.config.length
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 99), shape=st.sampled_from(list(SHAPES.values())))
 def test_any_chunking_gives_the_same_scores(data, seed, shape):
     """Random weights, random ids, random chunks, a cache no longer than needed."""
@@ -62,23 +140,46 @@ def test_any_chunking_gives_the_same_scores(data, seed, shape):
         lively(seed, **shape),
         torch.randint(19, (2, total), generator=torch.Generator().manual_seed(seed)),
     )
-    cache = KVCache(gpt.config, batch=2, length=total)
+    cache = KVCache(gpt.config, batch=2, length=total + gpt.config.prefix_places)
     with torch.no_grad():
-        pieces = [gpt(piece, cache=cache) for piece in ids.split(cuts, dim=1)]
-        torch.testing.assert_close(torch.cat(pieces, dim=1), gpt(ids), atol=2e-5, rtol=0)
+        whole = gpt(ids, **beginning(gpt, 2))
+        torch.testing.assert_close(in_pieces(gpt, ids, cuts, cache), whole, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_the_future_cannot_change_the_past(shape):
-    """Another id at position p leaves the scores before p bit for bit alike and changes those from p on."""
+    """Another id at position p leaves the scores before p bit for bit alike and changes those of p.
+
+    Without a sparse mask it changes all from p on.
+    """
     gpt, ids = lively(**shape), torch.randint(19, (1, LENGTH))
-    before = gpt(ids)
+    given, first = beginning(gpt, 1), int(gpt.prefix is not None)
+    before = gpt(ids, **given)
     for place in range(LENGTH):
         other = ids.clone()
         other[0, place] = (ids[0, place] + 1) % 19
-        after = gpt(other)
-        assert torch.equal(after[:, :place], before[:, :place])
-        assert (after[:, place:] - before[:, place:]).abs().amax(-1).gt(1e-4).all()
+        after = gpt(other, **given)
+        here = place + first
+        assert torch.equal(after[:, :here], before[:, :here])
+        moved = (after - before).nan_to_num().abs().amax(-1)[0].gt(1e-4)  # inf - inf where ids are forbidden
+        assert moved[here:].all() if isinstance(gpt.config.attention.mask, CausalConfig) else moved[here]
+
+
+@pytest.mark.parametrize("name", ["ImageGPT", "LlamaGen", "features, shared key heads"])
+def test_a_prefix_may_pass_before_all_ids(name):
+    """With no id beside it, it gives the row of the first one, and the ids follow from the cache."""
+    gpt, ids = lively(**SHAPES[name]), torch.randint(19, (2, LENGTH))
+    found = in_pieces(gpt, ids, [0, LENGTH], KVCache(gpt.config, batch=2))
+    torch.testing.assert_close(found, gpt(ids, **beginning(gpt, 2)), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["LlamaGen", "features, shared key heads"])
+def test_another_prefix_changes_every_score(name):
+    """What stands before the ids is seen by all of them."""
+    gpt, ids = lively(**SHAPES[name]), torch.randint(19, (2, LENGTH))
+    given = beginning(gpt, 2)
+    other = {"prefix": given["prefix"].flip(0)}
+    assert (gpt(ids, **given) - gpt(ids, **other)).abs().amax(-1).gt(1e-4).all()
 
 
 def test_without_places_only_distances_matter():

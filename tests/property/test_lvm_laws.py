@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lvm.layout import Layout
+from lvm.sentences import Pairs, Sentences
 from lvm.tasks import TASKS, Picture, pair, tasks
-from lvm.train import Sentences
 from vqtok.data.views import mirror, rotate, upend
 
 lawful = settings(max_examples=60, deadline=None, derandomize=True)
@@ -76,9 +76,9 @@ def test_a_sentence_is_of_one_task_and_repeats_no_pair(seed: int, index: int, pa
     """Every pair of a sentence is a row of one task, each once; the same again for the same index."""
     layout = Layout(codes=1000, tokens=4)
     names = [task.name for task in TASKS[:5]]
-    shards = {name: (first + torch.zeros(1, 8, dtype=torch.int64)) for name, first in
+    rows = {name: (first + torch.zeros(1, 8, dtype=torch.int64)) for name, first in
               ((name, 100 * number + torch.arange(6)[:, None]) for number, name in enumerate(names))}
-    source = Sentences(shards, layout, pairs, seed)
+    source = Sentences({name: Pairs.every(held) for name, held in rows.items()}, layout, pairs, seed)
     sentence, seen = source[index]
     assert torch.equal(sentence, source[index][0]) and torch.equal(sentence, seen)
     images = layout.images(sentence)

@@ -134,7 +134,7 @@ class PictureFolder:
         return self.name(index).partition("/")[0] if self._kinds else None
 
     def digest(self, numbers: range) -> str:
-        """Hash of names and lengths of some files: pictures that came, went or were mended show in it."""
+        """Hash of the names and lengths of some files: pictures that came, went or were mended show in it."""
         lines = [f"{self.name(number)} {self.paths[number].lstat().st_size}" for number in numbers]
         return sha256("\n".join(lines).encode())
 
@@ -173,7 +173,7 @@ class _Decoded(Dataset):
         path = self.folder.paths[index]
         try:
             pixels = self.folder._pixels(path)
-        except (ValueError, OSError) as error:
+        except (ValueError, FileNotFoundError, PermissionError) as error:  # not the machine's own trouble
             return str(error).removeprefix(f"cannot read {path}: ")
         return pixels.numpy() if self.keep else None
 

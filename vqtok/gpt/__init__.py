@@ -1,18 +1,18 @@
 """The one decoder-only transformer: scores of the next token, cache, sampling, loss, published weights."""
 
-from vqtok.gpt.cache import KVCache
 from vqtok.gpt.config import GPTConfig
+from vqtok.gpt.generation import Prompt, generate, stream
 from vqtok.gpt.loss import NextTokenObjective, next_token_loss
 from vqtok.gpt.model import GPT
-from vqtok.gpt.sampling import Sampling, draw, generate
+from vqtok.gpt.sampling import Sampling
 
 __all__ = [
     "GPT",
     "GPTConfig",
-    "KVCache",
     "NextTokenObjective",
+    "Prompt",
     "Sampling",
-    "draw",
     "generate",
     "next_token_loss",
+    "stream",
 ]

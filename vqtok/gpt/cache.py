@@ -1,7 +1,10 @@
-"""Keys and values of the tokens already seen, so that each token is computed once.
+"""Keys and values of the tokens already seen, so that each token is computed once, and a shared prompt once.
 
-Letters: b batch, t new tokens, s tokens seen and new, m key/value heads, k head width, l layers.
+Letters: b batch, t new tokens, s tokens seen and new, m key/value heads, k head width, p prompts.
 """
+
+from copy import copy
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,7 +42,7 @@ class KVCache:
             )
         self.config, self.batch, self.length, self.dtype = config, batch, length, dtype
         self.filled = 0
-        self._store: Tensor | None = None  # (l, 2, b, m, length, k), made by the first write
+        self.layers: list[tuple[Tensor, Tensor]] = []  # keys and values (b, m, length, k) of each block
 
     def check(self, batch: int, new: int) -> None:
         """Raises ValueError unless `new` tokens of `batch` sequences fit."""
@@ -62,12 +65,19 @@ class KVCache:
 
         `filled` stays until `advance`, so that a forward pass which fails half-way leaves no trace.
         """
-        if self._store is None:
-            self._store = self._allocate(keys)
-        end = self.filled + keys.shape[2]
-        self._store[layer, 0, :, :, self.filled : end] = keys.detach()
-        self._store[layer, 1, :, :, self.filled : end] = values.detach()
-        return self._store[layer, 0, :, :, :end], self._store[layer, 1, :, :, :end]
+        if not self.layers:
+            self.allocate(keys)
+        start, new = self.filled, keys.shape[2]
+        seen = []
+        for held, written in zip(self.layers[layer], (keys, values), strict=True):
+            held.narrow(2, start, new).copy_(written.detach())
+            seen.append(held.narrow(2, 0, start + new))
+        return seen[0], seen[1]
+
+    def read(self, layer: int) -> tuple[Tensor, Tensor]:
+        """The filled keys and values of a block, (b, m, s, k) each."""
+        keys, values = self.layers[layer]
+        return keys.narrow(2, 0, self.filled), values.narrow(2, 0, self.filled)
 
     def advance(self, new: int) -> None:
         """Counts `new` tokens as filled, once all layers have written them."""
@@ -79,18 +89,87 @@ class KVCache:
             raise ValueError(f"cannot keep {filled} of {self.filled} tokens: rewind to 0 up to {self.filled}")
         self.filled = filled
 
-    def repeat(self, times: int) -> "KVCache":
-        """A new cache with every sequence `times` times in a row, to continue one prompt in several ways."""
-        copy = KVCache(self.config, self.batch * times, self.length, self.dtype)
-        copy.filled = self.filled
-        if self._store is not None:
-            filled = self._store[..., : self.filled, :]
-            copy._store = copy._allocate(filled)
-            copy._store[..., : self.filled, :] = filled.repeat_interleave(times, dim=2)
-        return copy
+    def first(self, batch: int) -> "KVCache":
+        """The first `batch` sequences as a cache of their own, in the same store."""
+        part = copy(self)
+        part.batch = batch
+        part.layers = [(keys[:batch], values[:batch]) for keys, values in self.layers]
+        return part
 
     @torch.inference_mode(False)  # a store born under inference_mode could not be written outside it
-    def _allocate(self, like: Tensor) -> Tensor:
+    def allocate(self, like: Tensor) -> None:
+        """Makes room on the device of `like`; the first write does, where nobody has."""
         shape = (self.config.depth, 2, self.batch, self.config.key_heads, self.length, self.config.head_width)
         dtype = self.dtype or (torch.float32 if like.device.type == "cpu" else like.dtype)
-        return torch.empty(shape, dtype=dtype, device=like.device)
+        store = torch.empty(shape, dtype=dtype, device=like.device)
+        self.layers = [(store[layer, 0], store[layer, 1]) for layer in range(self.config.depth)]
+
+
+class Shared(NamedTuple):
+    """Keys, or values, of prompts, and of what continues each of them in several ways.
+
+    Args:
+        prompt: (p, m, s, k).
+        own: (b, m, s, k) of what comes after; b is a multiple of p, and continuations of a prompt stand
+            together.
+    """
+
+    prompt: Tensor
+    own: Tensor
+
+
+class SharedKVCache:
+    """A filled cache whose prompts are continued in several ways, and room for what each continuation adds.
+
+    The prompts' keys and values are stored once, and read once for all continuations: `write` gives both
+    parts, and `vqtok.gpt.shared` attends to them. All else is as in a `KVCache` of as many sequences as there
+    are continuations, in which every prompt is written out.
+
+    Args:
+        prompt: Holds p prompts of at least one token, and must not change meanwhile.
+        times: Continuations of each.
+        length: Room in tokens, the prompt's included; None means config.length.
+
+    Raises:
+        ValueError: if times is below 1, or there is no room after the prompt.
+    """
+
+    def __init__(self, prompt: KVCache, times: int, length: int | None = None) -> None:
+        length = prompt.config.length if length is None else length
+        self.config, self.batch, self.length = prompt.config, prompt.batch * times, length
+        self.prompt = prompt
+        self.own = KVCache(prompt.config, self.batch, length - prompt.filled, prompt.dtype)
+        self.own.allocate(prompt.layers[0][0])
+
+    @property
+    def filled(self) -> int:
+        """Tokens of each sequence, the prompt's included."""
+        return self.prompt.filled + self.own.filled
+
+    check = KVCache.check
+    places = KVCache.places
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Shared, Shared]:
+        """Puts keys and values (b, m, t, k) after the filled ones; returns all so far, in two parts each."""
+        pairs = zip(self.prompt.read(layer), self.own.write(layer, keys, values), strict=True)
+        keys, values = (Shared(*pair) for pair in pairs)
+        return keys, values
+
+    def advance(self, new: int) -> None:
+        """Counts `new` tokens as filled, once all layers have written them."""
+        self.own.advance(new)
+
+    def rewind(self, filled: int) -> None:
+        """Forgets all but the first `filled` tokens, of which the prompt's stay."""
+        self.own.rewind(filled - self.prompt.filled)
+
+    def first(self, batch: int) -> "SharedKVCache":
+        """The first `batch` sequences, all those of some prompts, as a cache of their own, in the same store."""
+        part = copy(self)
+        part.batch = batch
+        part.prompt = self.prompt.first(batch * self.prompt.batch // self.batch)
+        part.own = self.own.first(batch)
+        return part
+
+
+Cache = KVCache | SharedKVCache

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 
 from vqtok.gpt.block_masks import block_attention
-from vqtok.gpt.cache import KVCache
+from vqtok.gpt.cache import Cache, Shared
 from vqtok.gpt.config import GPTConfig
+from vqtok.gpt.shared import shared_attention
 
 Mask = Tensor | BlockMask | None  # (t, s) or (b, 1, t, s) bool; None means what the model's config says
 
@@ -101,7 +102,7 @@ class Attention(nn.Module):
         self.key_norm = config.norm.build(config.head_width) if normed else None
 
     def forward(
-        self, x: Tensor, rope: Tensor | None, mask: Mask = None, cache: KVCache | None = None, layer: int = 0
+        self, x: Tensor, rope: Tensor | None, mask: Mask = None, cache: Cache | None = None, layer: int = 0
     ) -> Tensor:
         """(b, t, d) from (b, t, d); `layer` names this block's share of the cache."""
         heads = rearrange(self.qkv(x), "b t (n k) -> b t n k", k=self.head_width)
@@ -115,8 +116,12 @@ class Attention(nn.Module):
         values = values.transpose(1, 2)
         if cache is not None:
             keys, values = cache.write(layer, keys, values)
-        attend = causal_attention if self.causal and mask is None else partial(masked_attention, mask=mask)
-        out = attend(queries.type_as(keys), keys, values)
+        if isinstance(keys, Shared):
+            out = shared_attention(queries, keys, values, mask)
+        else:
+            plain = self.causal and mask is None
+            attend = causal_attention if plain else partial(masked_attention, mask=mask)
+            out = attend(queries.type_as(keys), keys, values)
         return self.out(rearrange(out, "b n t k -> b t (n k)").type_as(x))
 
 
@@ -132,7 +137,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, rope: Tensor | None, mask: Mask = None, cache: KVCache | None = None, layer: int = 0
+        self, x: Tensor, rope: Tensor | None, mask: Mask = None, cache: Cache | None = None, layer: int = 0
     ) -> Tensor:
         """(b, t, d) from (b, t, d)."""
         x = x + self.dropout(self.attention(self.attention_norm(x), rope, mask, cache, layer))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vqtok.gpt.block_masks import masks_of
-from vqtok.gpt.cache import KVCache
+from vqtok.gpt.cache import Cache
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.layers import Block
 from vqtok.gpt.masks import Places
@@ -25,7 +25,7 @@ class GPT(nn.Module, Pretrained):
     """Scores for the next token at every position of a sequence of ids.
 
     Dropout, and leaving prefixes out, are all that `train()` and `eval()` change. A model whose mask is
-    `full` scores the token that stands at a position instead, which is worth something where ids are `HIDDEN`.
+    `full` scores the token that stands at a position instead: worth something where its id is `HIDDEN`.
 
     Attributes:
         recompute: Whether blocks keep nothing but their input for the backward and are computed once more
@@ -52,7 +52,7 @@ class GPT(nn.Module, Pretrained):
     def forward(
         self,
         ids: Tensor,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         where: Tensor | None = None,
         prefix: Tensor | None = None,
         documents: Tensor | None = None,
@@ -88,7 +88,7 @@ class GPT(nn.Module, Pretrained):
     def features(
         self,
         ids: Tensor,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         prefix: Tensor | None = None,
         documents: Tensor | None = None,
     ) -> Tensor:
@@ -98,7 +98,7 @@ class GPT(nn.Module, Pretrained):
     def stream(
         self,
         ids: Tensor,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         prefix: Tensor | None = None,
         documents: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -162,7 +162,7 @@ class GPT(nn.Module, Pretrained):
         return x if self.positions is None else x + self.positions(places)
 
     def _through_blocks(
-        self, x: Tensor, rope: Tensor | None, masks: dict[Any, Any], cache: KVCache | None
+        self, x: Tensor, rope: Tensor | None, masks: dict[Any, Any], cache: Cache | None
     ) -> Tensor:
         pattern = self.config.attention.mask.pattern
         for layer, block in enumerate(self.blocks):
@@ -176,7 +176,7 @@ class GPT(nn.Module, Pretrained):
         return x
 
     def _check(
-        self, ids: Tensor, cache: KVCache | None, prefix: Tensor | None, documents: Tensor | None
+        self, ids: Tensor, cache: Cache | None, prefix: Tensor | None, documents: Tensor | None
     ) -> None:
         opens = self.prefix is not None and (cache is None or not cache.filled)
         _check_shape(ids, empty=opens)
@@ -199,7 +199,7 @@ class GPT(nn.Module, Pretrained):
         if ids.shape[1] > 1 and ids.device.type == "cpu" and not torch.compiler.is_compiling():
             check_ids(ids, self.config.vocab, lowest=0 if self.config.causal else HIDDEN)
 
-    def _check_documents(self, ids: Tensor, cache: KVCache | None, documents: Tensor) -> None:
+    def _check_documents(self, ids: Tensor, cache: Cache | None, documents: Tensor) -> None:
         if documents.shape != ids.shape or documents.is_floating_point():
             raise ValueError(
                 f"documents are {documents.dtype} of shape {tuple(documents.shape)}, ids of "

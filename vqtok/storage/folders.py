@@ -33,10 +33,10 @@ def publish(folder: Path | str, replace: bool = False) -> Iterator[Path]:
         replace: Put the new folder in the place of an existing one, which is then deleted.
 
     Raises:
-        FileExistsError: if `folder` exists and `replace` is False.
+        FileExistsError: if `folder` exists and `replace` is False, or is no folder.
     """
     folder = Path(os.path.abspath(folder))
-    if os.path.lexists(folder) and not replace:
+    if os.path.lexists(folder) and (not replace or folder.is_symlink() or not folder.is_dir()):
         raise FileExistsError(errno.EEXIST, "exists already: delete it or choose another name", str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     sweep(folder.parent)
@@ -46,9 +46,8 @@ def publish(folder: Path | str, replace: bool = False) -> Iterator[Path]:
         _flush_tree(temporary)
         _move(temporary, folder)
     except OSError as error:
-        if error.errno is None or error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, str(folder)) from error  # a plain write does not say where
+        _name(error, folder)
+        raise
     finally:
         # After an exchange the temporary name holds the old content.
         shutil.rmtree(temporary, ignore_errors=True)
@@ -66,6 +65,9 @@ def write_file(path: Path | str, data: bytes) -> None:
         temporary.write_bytes(data)
         flush(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        _name(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
         os.close(lock)
@@ -101,6 +103,12 @@ def flush(path: Path) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
+
+
+def _name(error: OSError, path: Path) -> None:
+    """Tell the place: a plain write does not say where it failed."""
+    if error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
 def _part(path: Path) -> Path:

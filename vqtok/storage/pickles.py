@@ -8,6 +8,7 @@ containers and inert objects, and whatever else it names is refused, by name.
 
 import pickle
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ STAND_INS = (  # classes and functions that published files name; none of them i
     "torch.nn.modules.pooling.MaxPool2d",
     "torch.nn.modules.upsampling.Upsample",
 )
+# What torch's unpickler raises on bytes that are cut or changed.
+DAMAGED = (
+    OSError, RuntimeError, EOFError, LookupError, AttributeError, TypeError, AssertionError, struct.error,
+)  # fmt: skip
 NAMED = re.compile(r"GLOBAL ([\w.]+)|<class '([\w.]+)'>")  # in torch's message
 
 
@@ -67,7 +72,7 @@ def read_pickle(path: Path | str) -> Any:
             f"{path} holds {named[1] or named[2]}, which is code and was not run: if you trust whoever made "
             "the file, have its tensors saved as safetensors"
         ) from error
-    except (OSError, RuntimeError, EOFError, LookupError, AttributeError, TypeError) as error:
+    except DAMAGED as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise  # there is no such file, or it may not be read
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -172,7 +172,8 @@ def main(argv: list[str] | None = None) -> None:
     tolerate = "share of pictures that may be unreadable, rounded up to whole ones [%(default)s]"
     add("--tolerate", type=float, default=0.01, metavar="SHARE", help=tolerate)
     add("--worker", type=int, default=0, metavar="K", help="number of this process, from 0 [%(default)s]")
-    add("--workers", type=int, default=1, metavar="N", help="processes that share the job, started by you")
+    workers = "processes that share the job, started by you [%(default)s]"
+    add("--workers", type=int, default=1, metavar="N", help=workers)
     job = Job(**vars(parser.parse_args(argv)))
     skipped = encode(job)
     for name, reason in skipped.items():

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 # What can be compared, by kind and name: the module that holds it as COMPARISON. The one place to edit.
-SPEED = {"lookup": "workbench.compare.lookup"}
+SPEED = {"lookup": "workbench.compare.lookup", "gpt": "workbench.compare.gpt"}
 LEARNING = {"vq": "workbench.compare.vq"}
 
 

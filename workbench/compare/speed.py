@@ -48,6 +48,8 @@ class Comparison:
         unit: Bytes of a case that memory is compared with.
         unit_name: What has so many bytes.
         toy: From a case to the same one, tiny.
+        rate: What one call handles, for a column that tells how much of it a second; None for no such column.
+        rate_name: What is counted there, such as tokens/s.
     """
 
     about: str
@@ -58,6 +60,8 @@ class Comparison:
     unit: Callable[[Any], float]
     unit_name: str
     toy: Callable[[Any], Any]
+    rate: Callable[[Any], float] | None = None
+    rate_name: str = ""
 
     @property
     def packages(self) -> list[str]:
@@ -163,6 +167,7 @@ def _table(
 ) -> str:
     work = "CPU ms" if device.type == "cpu" else "GPU ms"
     head = ["", work, "to ours", "to the ceiling", "wall ms", "MiB", f"of {comparison.unit_name}"]
+    head += [comparison.rate_name] if comparison.rate else []
     ours, ceiling = timings[comparison.ours].work, timings[comparison.ceiling].work
     rows = []
     for name, timing in timings.items():
@@ -172,4 +177,6 @@ def _table(
         )
         ratios = [f"{ratio(timing.work, base):.2f}" for base in (ours, ceiling)]
         rows.append([name, spread(timing.work), *ratios, f"{statistics.median(timing.wall):.3g}", *memory])
+        if comparison.rate:
+            rows[-1].append(f"{comparison.rate(case) / statistics.median(timing.work) * 1e3:,.0f}")
     return table(head, rows)

@@ -1,21 +1,15 @@
 """Training of an LVM: sentences of one task, shards of its own tokenizer, and a folder that answers."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from lvm.encode import Job, encode
-from lvm.layout import Layout
 from lvm.model import LVM
-from lvm.tasks import TASKS
-from lvm.train import Sentences, SentencesConfig, TrainConfig, sources, train
-from vqtok.data.pictures import write_picture
-from vqtok.data.shards import Shards
-from vqtok.tokenizers.tokenizer import VQTokenizer
+from lvm.sentences import SentencesConfig
+from lvm.train import TrainConfig, train
 from vqtok.training.optim import OptimConfig
 from vqtok.training.run import RunConfig
 from vqtok.training.schedule import LRConfig
@@ -34,110 +28,6 @@ def config(data: SentencesConfig, model: LVM, tmp_path: Path) -> TrainConfig:
         run=RunConfig(folder=tmp_path / "run", log_steps=2, trackers=()), data=data, gpt=model.config.gpt,
         optim=OptimConfig(), lr=LRConfig(peak=1e-2, warmup_steps=1, steps=6), eval_steps=6, save_steps=2,
     )
-
-
-def test_sentences_are_a_function_of_seed_and_index(shards: Path, layout: Layout):
-    """Read in any order, from shards opened anew; another seed is another order."""
-    first, again, other = (Sentences(Shards(shards).by("task"), layout, 3, seed) for seed in (0, 0, 1))
-    expected = [first[index][0] for index in range(8)]
-    assert all(torch.equal(again[index][0], expected[index]) for index in reversed(range(8)))
-    assert not all(torch.equal(other[index][0], expected[index]) for index in range(8))
-
-
-def test_a_sentence_is_of_one_task(shards: Path, layout: Layout):
-    """Its pairs are rows of one task's shards, each at most once."""
-    by_task = Shards(shards).by("task")
-    rows = {name: {tuple(row.tolist()) for row in held} for name, held in by_task.items()}
-    source = Sentences(by_task, layout, 3, seed=0)
-    for index in range(20):
-        pairs = [tuple(pair.tolist()) for pair in layout.images(source[index][0]).view(3, 32)]
-        assert any(set(pairs) <= held for held in rows.values()) and len(set(pairs)) == 3
-
-
-def test_what_the_model_sees_has_errors_in_its_answers(shards: Path, layout: Layout):
-    """Never in queries, tokens of the same sentence, from none up to the share asked for; the same twice."""
-    by_task = Shards(shards).by("task")
-    source = Sentences(by_task, layout, 3, seed=0, spoil=0.5)
-    shares = []
-    for index in range(100):
-        ids, seen = (layout.images(ids) for ids in source[index])  # (6, t)
-        assert torch.equal(ids[::2], seen[::2])
-        assert torch.isin(seen, ids).all()
-        shares.append(float((ids != seen)[1::2].float().mean()))
-    assert min(shares) < 0.1 and 0.3 < max(shares) < 0.8 and 0.1 < sum(shares) / 100 < 0.25
-    assert torch.equal(source[3][1], Sentences(by_task, layout, 3, seed=0, spoil=0.5)[3][1])
-    plain = Sentences(by_task, layout, 3, seed=0)
-    assert all(torch.equal(*plain[index]) for index in range(20))
-
-
-def test_tasks_come_by_their_weights(layout: Layout):
-    """A task of weight 1.5 comes three times as often as one of 0.5, and a task unknown here counts 1."""
-    weights = {task.name: task.weight for task in TASKS}
-    names = ["shaded to flat", "noisy to mask", "somebody's own"]
-    shards = {name: torch.full((3, 32), number) for number, name in enumerate(names)}
-    source = Sentences(shards, layout, 3, seed=0)
-    counts = torch.bincount(torch.stack([source[index][0][1] for index in range(1500)]), minlength=3) / 1500
-    wanted = torch.tensor([weights[names[0]], weights[names[1]], 1.0])
-    # Three standard errors of a share of a half among 1,500.
-    torch.testing.assert_close(counts, wanted / wanted.sum(), atol=0.04, rtol=0)
-
-
-def test_too_few_pairs_are_refused(layout: Layout):
-    """With the task, what it has and what a sentence needs."""
-    with pytest.raises(ValueError, match="task 'mirror' has 2 pairs to train on, a sentence needs 3"):
-        Sentences({"mirror": torch.zeros(2, 32, dtype=torch.int64)}, layout, 3, seed=0)
-
-
-def test_held_out_pairs_are_the_last_and_never_trained_on(
-    data: SentencesConfig, tiny_tokenizer: Callable[..., VQTokenizer]
-):
-    """Of ten pairs seven are trained on; three make validation sentences, each once at every place."""
-    train_rows, kept = sources(data, tiny_tokenizer())
-    for name, rows in Shards(data.shards).by("task").items():
-        assert len(train_rows[name]) == 7 and torch.equal(train_rows[name][6], rows[6])
-        orders = [(7, 8, 9), (9, 7, 8), (8, 9, 7)]
-        wanted = torch.stack([torch.stack([rows[i] for i in order]).view(6, 16) for order in orders])
-        assert torch.equal(kept[name], wanted)
-
-
-def test_held_out_pictures_are_shown_by_no_other_pair(
-    tmp_path: Path, tokenizer_folder: Path, tiny_tokenizer: Callable[..., VQTokenizer]
-):
-    """Of five pictures in twelve pairs a task, those of the held-out pairs do not come back in training."""
-    for number in range(5):
-        write_picture(tmp_path / "pictures" / f"{number}.png", torch.full((3, 64, 64), number / 5))
-    shards = tmp_path / "shards"
-    encode(Job(tokenizer=str(tokenizer_folder), out=shards, data=tmp_path / "pictures", pairs=12))
-    config = SentencesConfig(shards=shards, tokenizer=str(tokenizer_folder), held_out=3, pairs=2)
-    train_rows, kept = sources(config, tiny_tokenizer())
-    rows = Shards(shards).by("task")["invert"]
-    assert train_rows["invert"].indices == [0, 1, 2, 5, 6, 7, 10, 11]  # of the pictures 0, 1 and 2
-    wanted = torch.cat([rows[3], rows[4]]).view(1, 4, 16)  # of the three, two make a sentence
-    assert torch.equal(kept["invert"][:1], wanted)
-    with pytest.raises(ValueError, match="made with pictures '5', this job has '6'"):
-        write_picture(tmp_path / "pictures" / "5.png", torch.ones(3, 64, 64))
-        encode(Job(tokenizer=str(tokenizer_folder), out=shards, data=tmp_path / "pictures", pairs=12))
-
-
-def test_shards_of_another_tokenizer_are_refused(
-    data: SentencesConfig, tiny_tokenizer: Callable[..., VQTokenizer], tmp_path: Path
-):
-    """For training and for validation alike, with the folder, both marks and the way out."""
-    other = tiny_tokenizer(seed=1)
-    told = r"shards was encoded by tokenizer \w{12}, .*: encode again with this one"
-    with pytest.raises(ValueError, match=told):
-        sources(data, other)
-    other.save_pretrained(tmp_path / "other")
-    encode(Job(tokenizer=str(tmp_path / "other"), out=tmp_path / "validation", pairs=3, split="validation"))
-    with pytest.raises(ValueError, match=r"validation was encoded by tokenizer"):
-        sources(replace(data, validation=tmp_path / "validation"), tiny_tokenizer())
-
-
-def test_no_validation_is_refused(data: SentencesConfig, tiny_tokenizer: Callable[..., VQTokenizer]):
-    """Fewer held-out pairs than a sentence has cannot be measured on."""
-    told = "2 held-out pairs a task make no sentence of 3: raise data.held_out"
-    with pytest.raises(ValueError, match=told):
-        sources(replace(data, held_out=2), tiny_tokenizer())
 
 
 def test_a_short_training_ends_in_a_model_that_answers(config: TrainConfig):

@@ -20,8 +20,9 @@ def lively() -> Callable[[GPTConfig], GPT]:
                 weight.normal_(std=weight.shape[-1] ** -0.5) if weight.ndim == 2 else weight.uniform_(
                     0.5, 1.5
                 )
-            for table in (gpt.embed, gpt.place):
-                table is None or table.weight.normal_()
+            for part in (gpt.embed, gpt.place, gpt.positions, gpt.prefix):
+                for table in part.parameters() if part is not None else ():
+                    table.normal_()
         return gpt
 
     return build

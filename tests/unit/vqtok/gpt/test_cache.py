@@ -84,14 +84,13 @@ def test_rewind_forgets_the_tail(gpt):
         cache.rewind(10)
 
 
-def test_repeat_continues_one_prompt_in_several_ways(gpt):
-    """repeat(3) puts each prompt three times in a row; the first cache is not touched by what follows."""
-    prompt, tails = torch.randint(11, (2, 5)), torch.randint(11, (6, 4))
-    cache = KVCache(CONFIG, batch=2)
-    gpt(prompt, cache=cache)
-    whole = gpt(torch.cat((prompt.repeat_interleave(3, 0), tails), 1))
-    torch.testing.assert_close(gpt(tails, cache=cache.repeat(3)), whole[:, 5:], atol=1e-5, rtol=0)
-    torch.testing.assert_close(gpt(tails[::3], cache=cache), whole[::3, 5:], atol=1e-5, rtol=0)
+def test_the_first_sequences_go_on_alone(gpt):
+    """first(2) is a cache of two of three sequences, in the same store."""
+    ids, cache = torch.randint(11, (3, 9)), KVCache(CONFIG, batch=3)
+    gpt(ids[:, :5], cache=cache)
+    first = cache.first(2)
+    torch.testing.assert_close(gpt(ids[:2, 5:], cache=first), gpt(ids)[:2, 5:], atol=1e-5, rtol=0)
+    assert first.layers[0][0].data_ptr() == cache.layers[0][0].data_ptr() and cache.filled == 5
 
 
 def test_no_gradient_passes_and_a_cache_outlives_inference_mode(gpt):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.layers import causal_attention, rope_table, rotate, tiled_attention
+from vqtok.gpt.layers import causal_attention, masked_attention, rotate, tiled_attention
+from vqtok.gpt.positions import RoPEConfig
 
 
 def plain_attention(queries, keys, values):
@@ -64,17 +64,6 @@ def test_bfloat16_attention_does_not_look_ahead():
         assert torch.equal(after[:, :, :place], before[:, :, :place])
 
 
-def test_rotation_is_by_position_times_frequency():
-    """The pair (i, i + k/2) turns by position / base^(2i/k), as a product of complex numbers says."""
-    config = GPTConfig(vocab=5, length=12, width=16, depth=1, heads=2, rope_base=100.0)
-    x = torch.randn(3, 12, 2, 8)
-    pairs = torch.complex(x[..., :4].double(), x[..., 4:].double())
-    angles = torch.arange(12.0).double()[:, None] / 100.0 ** (torch.arange(4).double() / 4)
-    turned = pairs * torch.polar(torch.ones_like(angles), angles)[:, None]
-    expected = torch.cat((turned.real, turned.imag), -1).float()
-    torch.testing.assert_close(rotate(x, rope_table(config)), expected, atol=1e-5, rtol=0)
-
-
 def test_norms_are_computed_in_float32():
     """A bfloat16 norm is the float32 one of the same numbers, rounded once."""
     norm = torch.nn.RMSNorm(32, 1e-6)
@@ -87,6 +76,22 @@ def test_norms_are_computed_in_float32():
 
 def test_rotation_is_computed_in_float32():
     """bfloat16 heads are turned without a rounding of tables or products."""
-    rope = rope_table(GPTConfig(vocab=5, length=12, width=16, depth=1, heads=2))
+    rope = RoPEConfig().table(12, 8)
     x = torch.randn(3, 12, 2, 8).bfloat16()
     assert torch.equal(rotate(x, rope), rotate(x.float(), rope))
+
+
+@pytest.mark.parametrize("key_heads", [1, 2, 4])
+@pytest.mark.parametrize("new", [1, 5, 9])
+def test_attention_with_a_mask(new, key_heads):
+    """Each query attends to the keys that a mask says; without one, to all."""
+    queries = torch.randn(2, 4, new, 6)
+    keys, values = torch.randn(2, 2, key_heads, 9, 6)
+    mask = (torch.rand(2, 1, new, 9) < 0.5).index_fill(-1, torch.tensor([3]), True)
+    for seen in (mask, mask[0, 0], torch.ones(1, dtype=torch.bool)):
+        scores = queries @ keys.repeat_interleave(4 // key_heads, 1).mT / 6**0.5
+        weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+        expected = weights @ values.repeat_interleave(4 // key_heads, 1)
+        given = None if seen.ndim == 1 else seen
+        found = masked_attention(queries, keys, values, given)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

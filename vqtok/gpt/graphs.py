@@ -1,0 +1,110 @@
+"""Steps of the same shape, captured once as a CUDA graph: a GPU gets all kernels of a token in one call.
+
+Small transformers spend most of a token's time on launching kernels. A captured step runs the same kernels on
+the same addresses again, so that nothing of it may depend on a Python number that changes: the cache is
+written where a tensor says, and attention reads all of its room, masked.
+
+Letters: b batch, t new tokens, s room in tokens, m key/value heads, k head width.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from vqtok.gpt.cache import Cache, KVCache, Shared, SharedKVCache
+from vqtok.gpt.masks import Places
+
+Step = Callable[..., Tensor]  # (cache, *tensors or None) -> tensor
+
+
+class StaticKVCache:
+    """A cache as it stands, gone on with at addresses and in shapes that do not change.
+
+    It writes into the store of the cache it is made of, whose `filled` stays: whoever runs steps counts them.
+    A model sees it as that cache.
+
+    Args:
+        cache: Filled by at least one token.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self.config, self.batch, self.length = cache.config, cache.batch, cache.length
+        self.filled = cache.filled
+        self._prompt = cache.prompt if isinstance(cache, SharedKVCache) else None
+        self._own = cache.own if isinstance(cache, SharedKVCache) else cache
+        store = [tensor for layer in self._own.layers for tensor in layer]
+        for tensor in store:  # what nobody has written may be nan, which no weight of 0 takes away
+            tensor[:, :, self._own.filled :] = 0
+        self._next = torch.tensor([self.filled], device=store[0].device)  # place of the next token
+
+    check = KVCache.check
+
+    def places(self, new: int, device: torch.device) -> Places:
+        """Of `new` tokens and of all the room, filled or not."""
+        return Places(self._next + torch.arange(new, device=device), self.length, padded=True)
+
+    def write(
+        self, layer: int, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor] | tuple[Shared, Shared]:
+        """Puts keys and values (b, m, t, k) at the next places; returns all the room, (b, m, s, k) each."""
+        shared = self._prompt.filled if self._prompt else 0
+        places = self._next - shared + torch.arange(keys.shape[2], device=keys.device)
+        own = self._own.layers[layer]
+        for held, written in zip(own, (keys, values), strict=True):
+            held.index_copy_(2, places, written.detach().to(held.dtype))
+        if self._prompt is None:
+            return own
+        keys, values = (Shared(*pair) for pair in zip(self._prompt.read(layer), own, strict=True))
+        return keys, values
+
+    def advance(self, new: int) -> None:
+        """Moves on by `new` places, on the device."""
+        self._next += new
+
+    def rewind(self) -> None:
+        """Goes back to the place where it began."""
+        self._next.fill_(self.filled)
+
+
+class Captured:
+    """A step as a CUDA graph, run by copying its inputs to where it reads them.
+
+    What it returns is overwritten by the next call.
+
+    Args:
+        step: Is run twice before it is captured, and must leave nothing behind but in its cache.
+        cache: That it reads and fills, one token a call.
+        inputs: Of the shapes that all later ones have; None stays None.
+    """
+
+    def __init__(self, step: Step, cache: Cache, *inputs: Tensor | None) -> None:
+        self._cache, static = cache, StaticKVCache(cache)
+        self._inputs = [None if tensor is None else tensor.clone() for tensor in inputs]
+        stream = torch.cuda.Stream()  # one for trial and capture, since libraries make workspaces for each
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                step(static, *self._inputs)
+                static.rewind()
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=stream):
+            self._output = step(static, *self._inputs)
+
+    def __call__(self, *inputs: Tensor | None) -> Tensor:
+        """Run it; waits for nothing."""
+        for held, tensor in zip(self._inputs, inputs, strict=True):
+            if held is not None:
+                held.copy_(tensor)
+        self._graph.replay()
+        self._cache.advance(1)
+        return self._output
+
+
+def repeated(step: Step, cache: Cache, *inputs: Tensor | None) -> Callable[..., Tensor]:
+    """The step with its cache, for many calls with inputs like these; a CUDA graph where there are such."""
+    if inputs[0].device.type == "cuda" and hasattr(torch.cuda, "CUDAGraph"):
+        return Captured(step, cache, *inputs)
+    return partial(step, cache)

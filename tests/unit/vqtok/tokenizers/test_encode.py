@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vqtok.data.galleries import open_gallery
 from vqtok.data.pictures import read_picture, write_picture
 from vqtok.data.shards import Shards
 from vqtok.storage import folders
@@ -172,6 +174,34 @@ def test_other_jobs_are_refused(job: Job, tokenizer: VQTokenizer, tmp_path: Path
     with pytest.raises(ValueError, match="was made with pictures '11', this job has '12'"):
         encode(job)
     assert digests(job.out) == before
+
+
+def test_classes_travel_along(job: Job, tokenizer: VQTokenizer):
+    """The folder a picture lies in is its class, and stands in the manifest, picture by picture."""
+    spoil(job, "1/05.png")
+    encode(job)
+    for facts in Shards(job.out).facts:
+        assert facts["classes"] == [name.partition("/")[0] for name in facts["names"]]
+    shutil.rmtree(job.out)
+    write_picture(job.data / "2.png", torch.zeros(3, 24, 20))
+    encode(job)
+    assert not any("classes" in facts for facts in Shards(job.out).facts)
+
+
+def test_emoji_and_idx_files(job: Job, tokenizer: VQTokenizer, tmp_path: Path):
+    """Any gallery can be encoded; its images have ids, names and classes."""
+    encode(replace(job, data="emoji:validation:6"))
+    shards = Shards(job.out)
+    gallery = open_gallery("emoji:validation:6", 16)
+    assert len(shards) == 6 and shards.facts[1]["names"] == [gallery.name(4), gallery.name(5)]
+    assert shards.facts[1]["classes"] == [gallery.kind(4), gallery.kind(5)]
+    image = (gallery[5] * 255).round() / 255
+    assert torch.equal(shards[5], tokenizer.encode(image[None]).flatten())
+    for name, shape in (("images-idx3", (3, 4, 4)), ("labels-idx1", (3,))):
+        data = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
+        (tmp_path / f"t-{name}-ubyte").write_bytes(data + bytes(torch.Size(shape).numel()))
+    encode(replace(job, data=tmp_path / "t-images-idx3-ubyte", out=tmp_path / "gray"))
+    assert Shards(tmp_path / "gray").facts[0]["classes"] == ["0", "0", "0"]
 
 
 def test_several_ids_a_code(job: Job, config: TokenizerConfig, tmp_path: Path):

@@ -11,11 +11,15 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vqtok import __version__
 
+if TYPE_CHECKING:
+    from vqtok.gpt import Sampling
+
 Verb = Callable[[argparse.Namespace, list[str]], None]
-PASSED_ON = "`vqtok evaluate tokenizer --help` and `vqtok evaluate lvm --help` list the options."
+PASSED_ON = "`vqtok evaluate tokenizer --help`, and likewise for the others, lists the options."
 RECIPES = (".yaml", ".yml")
 
 
@@ -44,6 +48,9 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     _add_encode(verbs)
     _add_evaluate(verbs)
     _add_prompt(verbs)
+    _add_sample(verbs)
+    _add_complete(verbs)
+    _add_probe(verbs)
     _add_import(verbs)
     _add_compare(verbs)
     _add_demo(verbs)
@@ -84,7 +91,7 @@ def _add_encode(verbs: argparse._SubParsersAction) -> None:
 def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     verb = _add_verb(verbs, _evaluate, "measure a tokenizer or a model on held-out pictures", passes_on=True)
     verb.epilog = PASSED_ON
-    verb.add_argument("what", nargs="?", choices=["tokenizer", "lvm"], help="what to measure")
+    verb.add_argument("what", nargs="?", choices=["tokenizer", "imagegpt", "lvm"], help="what to measure")
     verb.set_defaults(parser=verb)
 
 
@@ -97,15 +104,52 @@ def _add_prompt(verbs: argparse._SubParsersAction) -> None:
     add("--out", type=Path, default="answer.png", metavar="PNG", help="prompt and answers [%(default)s]")
     add("--model", metavar="FOLDER", help="a folder or hub id; the shipped weights unless given")
     add("--candidates", type=int, default=1, metavar="N", help="answers to draw [%(default)s]")
-    heat = "0 takes the best token, 1 draws by the model's odds [0 for one answer, 1 for several or a cut]"
+    _add_sampling(verb, default="0 for one answer, 1 for several or a cut")
+
+
+def _add_sample(verbs: argparse._SubParsersAction) -> None:
+    verb = _add_verb(verbs, _sample, "draw pictures from nothing, or of a class")
+    add = verb.add_argument
+    add("--model", required=True, metavar="FOLDER", help="an ImageGPT: a folder or hub id")
+    add("--count", type=int, default=16, metavar="N", help="pictures, of each class [%(default)s]")
+    kinds = "draw this class; may be given several times"
+    add("--class", action="append", default=[], dest="kinds", metavar="NAME", help=kinds)
+    guidance = "how far to push away from what it draws without a class; 1 is not at all [%(default)s]"
+    add("--guidance", type=float, default=1.0, metavar="S", help=guidance)
+    add("--out", type=Path, default="samples.png", metavar="PNG", help="[%(default)s]")
+    _add_sampling(verb, default="1")
+
+
+def _add_complete(verbs: argparse._SubParsersAction) -> None:
+    verb = _add_verb(verbs, _complete, "draw the lower part of pictures anew, or a hole in them")
+    add = verb.add_argument
+    add("pictures", nargs="+", type=Path, metavar="PICTURE", help="PNG, JPEG or WebP")
+    add("--model", required=True, metavar="FOLDER", help="an ImageGPT: a folder or hub id")
+    add("--rows", type=int, metavar="N", help="rows of codes that are kept, from the top [half of them]")
+    edges = ("TOP", "LEFT", "BOTTOM", "RIGHT")
+    hole = "what a model that sees both sides fills, in pixels [the middle]"
+    add("--hole", type=int, nargs=4, metavar=edges, help=hole)
+    add("--candidates", type=int, default=3, metavar="N", help="answers to each picture [%(default)s]")
+    add("--out", type=Path, default="completed.png", metavar="PNG", help="[%(default)s]")
+    _add_sampling(verb, default="1")
+
+
+def _add_sampling(verb: argparse.ArgumentParser, default: str) -> None:
+    """Options of `_sampling`, and the seed."""
+    add = verb.add_argument
+    heat = f"0 takes the best token, 1 draws by the model's odds [{default}]"
     add("--temperature", type=float, metavar="T", help=heat)
     add("--top-k", type=int, metavar="K", help="draw from the K best tokens only")
     add("--top-p", type=float, metavar="P", help="draw from the best tokens that make up probability P")
     add("--seed", type=int, default=0, help="of the drawing [%(default)s]")
 
 
+def _add_probe(verbs: argparse._SubParsersAction) -> None:
+    _add_verb(verbs, _probe, "measure what an ImageGPT's layers know of classes", passes_on=True)
+
+
 def _add_import(verbs: argparse._SubParsersAction) -> None:
-    verb = _add_verb(verbs, _import, "write somebody else's published tokenizer as a folder of ours")
+    verb = _add_verb(verbs, _import, "write somebody else's tokenizer or ImageGPT as a folder of ours")
     verb.epilog = "docs/guides/published_tokenizers.md lists the layouts that load."
     add = verb.add_argument
     source = "a file or a folder, as its authors published it, or owner/name[/file] on the hub"
@@ -114,6 +158,7 @@ def _add_import(verbs: argparse._SubParsersAction) -> None:
     size = "pixels a side of the images it was trained on [what its files tell, else its layout's]"
     add("--size", type=int, metavar="PIXELS", help=size)
     add("--low", type=float, choices=[-1.0, 0.0], help="black as its network sees it [its layout's]")
+    add("--palette", metavar="FILE", help="colors of an ImageGPT whose files do not hold them")
 
 
 def _add_compare(verbs: argparse._SubParsersAction) -> None:
@@ -149,6 +194,8 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
         return
     if arguments.what == "tokenizer":
         from vqtok.tokenizers.evaluate import main as evaluate
+    elif arguments.what == "imagegpt":
+        from imagegpt.evaluate import main as evaluate
     else:
         from lvm.evaluate import main as evaluate
     evaluate(rest)
@@ -158,13 +205,10 @@ def _prompt(arguments: argparse.Namespace, rest: list[str]) -> None:
     import torch
 
     from lvm import DEFAULT_WEIGHTS, LVM
-    from vqtok.gpt import Sampling
     from workbench.prompt import prompt
 
-    temperature, cuts = arguments.temperature, (arguments.top_k, arguments.top_p)
-    if temperature is None:
-        temperature = 0.0 if arguments.candidates == 1 and cuts == (None, None) else 1.0
-    sampling = Sampling(temperature=temperature, top_k=arguments.top_k, top_p=arguments.top_p)
+    uncut = arguments.top_k is None and arguments.top_p is None
+    sampling = _sampling(arguments, temperature=0.0 if arguments.candidates == 1 and uncut else 1.0)
     model = LVM.from_pretrained(arguments.model or DEFAULT_WEIGHTS)
     prompt(
         model.to("cuda" if torch.cuda.is_available() else "cpu"),
@@ -178,10 +222,55 @@ def _prompt(arguments: argparse.Namespace, rest: list[str]) -> None:
     print(arguments.out)
 
 
+def _sample(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from vqtok.gpt.guidance import Constant
+    from workbench.drawing import load, sample
+
+    guidance = None if arguments.guidance == 1 else Constant(scale=arguments.guidance)
+    sampling = _sampling(arguments, guidance=guidance)
+    model = load(arguments.model)
+    sample(model, arguments.out, arguments.count, sampling, arguments.seed, arguments.kinds)
+    print(arguments.out)
+
+
+def _complete(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from workbench.drawing import complete, load
+
+    complete(
+        load(arguments.model),
+        out=arguments.out,
+        pictures=arguments.pictures,
+        rows=arguments.rows,
+        hole=arguments.hole,
+        sampling=_sampling(arguments),
+        seed=arguments.seed,
+        candidates=arguments.candidates,
+    )
+    print(arguments.out)
+
+
+def _sampling(arguments: argparse.Namespace, temperature: float = 1.0, **others: object) -> "Sampling":
+    """How tokens are drawn, at this temperature unless another one is given."""
+    from vqtok.gpt import Sampling
+
+    heat = temperature if arguments.temperature is None else arguments.temperature
+    return Sampling(temperature=heat, top_k=arguments.top_k, top_p=arguments.top_p, **others)
+
+
+def _probe(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from workbench.probe import main as probe
+
+    probe(rest)
+
+
 def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from imagegpt.published import import_imagegpt, is_imagegpt
     from vqtok.tokenizers.loading import import_tokenizer
 
-    told = import_tokenizer(arguments.source, arguments.folder, arguments.size, arguments.low)
+    if is_imagegpt(arguments.source):
+        told = import_imagegpt(arguments.source, arguments.folder, arguments.palette)
+    else:
+        told = import_tokenizer(arguments.source, arguments.folder, arguments.size, arguments.low)
     print(f"{told}\n{arguments.folder}")
 
 

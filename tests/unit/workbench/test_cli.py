@@ -32,7 +32,10 @@ def test_help_imports_nothing_heavy():
     assert not HEAVY & {*ran.stderr.split()}
 
 
-@pytest.mark.parametrize("verb", ["train", "encode", "evaluate", "prompt", "import", "compare", "demo"])
+VERBS = "train encode evaluate prompt sample complete probe import compare demo".split()
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_listed(verb: str, capsys: pytest.CaptureFixture[str]):
     """`vqtok --help` names each verb."""
     with pytest.raises(SystemExit) as stop:
@@ -46,6 +49,8 @@ def test_every_verb_is_listed(verb: str, capsys: pytest.CaptureFixture[str]):
     [
         (["encode"], "vqtok.tokenizers.encode"),
         (["evaluate", "lvm"], "lvm.evaluate"),
+        (["evaluate", "imagegpt"], "imagegpt.evaluate"),
+        (["probe"], "workbench.probe"),
         (["evaluate", "tokenizer"], "vqtok.tokenizers.evaluate"),
     ],
 )
@@ -96,10 +101,67 @@ def test_import_says_what_it_found(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         return "taming VQGAN: 16 codes"
 
     put(monkeypatch, "vqtok.tokenizers.loading", import_tokenizer=stand_in)
+    put(monkeypatch, "imagegpt.published", import_imagegpt=None, is_imagegpt=lambda source: False)
     assert cli.main(["import", "last.ckpt", "ours"]) == 0
     assert cli.main(["import", "some/where", "ours", "--size", "512", "--low", "0"]) == 0
     assert received == [("last.ckpt", Path("ours"), None, None), ("some/where", Path("ours"), 512, 0.0)]
     assert capsys.readouterr().out == "taming VQGAN: 16 codes\nours\n" * 2
+
+
+def test_import_knows_imagegpts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """They go to the family, with their palette."""
+    received = []
+    importer = lambda *arguments: received.append(arguments) or "ImageGPT: 24 layers"  # noqa: E731
+    put(monkeypatch, "vqtok.tokenizers.loading", import_tokenizer=None)
+    put(monkeypatch, "imagegpt.published", import_imagegpt=importer, is_imagegpt=lambda source: True)
+    assert cli.main(["import", "igpt.npz", "ours", "--palette", "colors.npy"]) == 0
+    assert received == [("igpt.npz", Path("ours"), "colors.npy")]
+    assert capsys.readouterr().out == "ImageGPT: 24 layers\nours\n"
+
+
+def test_sample_gets_its_options(monkeypatch: pytest.MonkeyPatch):
+    """Temperature 1 and no guidance unless told; classes in order."""
+    received = []
+    put(monkeypatch, "vqtok.gpt", Sampling=dict)
+    put(monkeypatch, "vqtok.gpt.guidance", Constant=lambda scale: f"guided by {scale}")
+    sample = lambda *arguments: received.append(arguments)  # noqa: E731
+    put(monkeypatch, "workbench.drawing", load=lambda m: f"model of {m}", sample=sample)
+    assert cli.main(["sample", "--model", "m"]) == 0
+    words = "sample --model m --count 2 --class cat --class dog --guidance 2.5 --top-k 9 --seed 4 --out o.png"
+    assert cli.main(words.split()) == 0
+    plain = {"temperature": 1.0, "top_k": None, "top_p": None, "guidance": None}
+    guided = plain | {"top_k": 9, "guidance": "guided by 2.5"}
+    assert received == [
+        ("model of m", Path("samples.png"), 16, plain, 0, []),
+        ("model of m", Path("o.png"), 2, guided, 4, ["cat", "dog"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], {}),
+        (["--rows", "3", "--candidates", "2", "--temperature", "0.5"], {"rows": 3, "candidates": 2}),
+        (["--hole", "1", "2", "3", "4", "--seed", "5"], {"hole": [1, 2, 3, 4], "seed": 5}),
+    ],
+)
+def test_complete_gets_its_options(options: list[str], told: dict, monkeypatch: pytest.MonkeyPatch):
+    """Pictures in order, rows or a hole, how many answers."""
+    received = {}
+    put(monkeypatch, "vqtok.gpt", Sampling=dict)
+    put(monkeypatch, "workbench.drawing", load=str, complete=lambda m, **rest: received.update(rest, model=m))
+    assert cli.main(["complete", "a.png", "b.png", "--model", "m", *options]) == 0
+    heat = 0.5 if "--temperature" in options else 1.0
+    assert received == {
+        "model": "m",
+        "out": Path("completed.png"),
+        "pictures": [Path("a.png"), Path("b.png")],
+        "rows": None,
+        "hole": None,
+        "sampling": {"temperature": heat, "top_k": None, "top_p": None},
+        "seed": 0,
+        "candidates": 3,
+    } | told
 
 
 def test_demo_gets_its_options(monkeypatch: pytest.MonkeyPatch):

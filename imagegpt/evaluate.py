@@ -32,7 +32,7 @@ PASSES = 4  # over pictures with other tokens hidden, whose mean is the masked l
 
 @torch.inference_mode()
 def held_out_losses(
-    network: Network, ids: Tensor, kinds: Tensor, share: float | None = 0.15, batch: int = 32
+    network: Network, ids: Tensor, labels: Tensor, share: float | None = 0.15, batch: int = 32
 ) -> dict[str, float]:
     """Losses of held-out pictures in nats, and the share of right classes where the network names them.
 
@@ -41,20 +41,20 @@ def held_out_losses(
     Args:
         network: In evaluation mode.
         ids: (n, t).
-        kinds: (n,) classes.
+        labels: (n,) classes.
         share: Of the tokens that are hidden, as in training.
         batch: Pictures at once.
     """
     device, causal = network.gpt.embed.weight.device, network.gpt.config.causal
     generator, totals = torch.Generator().manual_seed(0), {}
     for _ in range(1 if causal else PASSES):
-        for part, kind in zip(ids.split(batch), kinds.split(batch), strict=True):
+        for part, label in zip(ids.split(batch), labels.split(batch), strict=True):
             hidden = None if causal else hide(part, share, generator).to(device)
-            part, kind = part.to(device), kind.to(device)
-            scores, named = network(part, kind, hidden)
-            found = losses(scores, part, hidden, named, kind)
+            part, label = part.to(device), label.to(device)
+            scores, named = network(part, label, hidden)
+            found = losses(scores, part, hidden, named, label)
             if named is not None:
-                found["right"] = (named.argmax(1) == kind).float().mean()
+                found["right"] = (named.argmax(1) == label).float().mean()
             for name, value in found.items():
                 totals.setdefault(name, []).append(float(value) * len(part))
     whole = len(ids) * (1 if causal else PASSES)
@@ -123,8 +123,8 @@ def evaluate(job: Job) -> dict[str, Any]:
     layout = Layout.of(model.tokenizer)
     shards = open_shards(job.shards, model.tokenizer, job.model, layout)
     rows = Rows(shards, model.config.classes)
-    ids, kinds = rows.evenly(job.count)
-    found = held_out_losses(model.network, ids, kinds, batch=job.batch)
+    ids, labels = rows.evenly(job.count)
+    found = held_out_losses(model.network, ids, labels, batch=job.batch)
     nats = found["validation/ids"]
     report = {
         "model": job.model,

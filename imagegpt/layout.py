@@ -72,7 +72,8 @@ class Layout:
         """Raise a ValueError unless a transformer of this shape can read and say such pictures."""
         if config.vocab != self.codes:
             raise ValueError(
-                f"gpt.vocab is {config.vocab}, but the tokenizer has {self.codes} codes: set it to that"
+                f"gpt.vocab is {config.vocab}, but the tokenizer has {self.codes} codes: set it to that (an "
+                "LVM has special ids too, and is none of this family)"
             )
         if config.causal and not isinstance(config.prefix, SOSConfig | ClassesConfig):
             raise ValueError(

@@ -35,17 +35,17 @@ class Logistic:
         """(n, c) of features (n, d)."""
         return F.linear((x - self.mean) / self.scale, self.weight, self.bias)
 
-    def accuracy(self, x: Tensor, kinds: Tensor) -> float:
+    def accuracy(self, x: Tensor, labels: Tensor) -> float:
         """Share of features (n, d) whose class (n,) has the best score."""
-        return float((self.scores(x).argmax(1) == kinds).float().mean())
+        return float((self.scores(x).argmax(1) == labels).float().mean())
 
 
-def fit_lbfgs(x: Tensor, kinds: Tensor, classes: int, decay: float, rounds: int = 200) -> Logistic:
+def fit_lbfgs(x: Tensor, labels: Tensor, classes: int, decay: float, rounds: int = 200) -> Logistic:
     """The minimum of the mean loss in nats + decay / 2 |weight|^2, by L-BFGS on all samples at once.
 
     Args:
         x: (n, d) features.
-        kinds: (n,) classes.
+        labels: (n,) classes.
         classes: How many there are.
         decay: Weight of the squared weights.
         rounds: Most of them.
@@ -58,7 +58,7 @@ def fit_lbfgs(x: Tensor, kinds: Tensor, classes: int, decay: float, rounds: int 
 
     def closure() -> Tensor:
         solver.zero_grad()
-        loss = F.cross_entropy(F.linear(inside, *weights), kinds) + decay / 2 * linear.weight.square().sum()
+        loss = F.cross_entropy(F.linear(inside, *weights), labels) + decay / 2 * linear.weight.square().sum()
         loss.backward()
         return loss
 
@@ -67,13 +67,13 @@ def fit_lbfgs(x: Tensor, kinds: Tensor, classes: int, decay: float, rounds: int 
 
 
 def fit_sgd(
-    x: Tensor, kinds: Tensor, classes: int, rate: float, steps: int = 2000, batch: int = 256, seed: int = 0
+    x: Tensor, labels: Tensor, classes: int, rate: float, steps: int = 2000, batch: int = 256, seed: int = 0
 ) -> Logistic:
     """The mean loss in nats, by gradients of batches with momentum 0.9 and a rate that falls along a cosine.
 
     Args:
         x: (n, d) features.
-        kinds: (n,) classes.
+        labels: (n,) classes.
         classes: How many there are.
         rate: The first.
         steps: How many.
@@ -89,7 +89,7 @@ def fit_sgd(
         solver.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
         chosen = torch.randint(len(x), (batch,), generator=generator)
         solver.zero_grad()
-        F.cross_entropy(F.linear(inside[chosen], *weights), kinds[chosen]).backward()
+        F.cross_entropy(F.linear(inside[chosen], *weights), labels[chosen]).backward()
         solver.step()
     return _done(linear)
 

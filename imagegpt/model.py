@@ -75,7 +75,7 @@ class ImageGPT(nn.Module, Pretrained):
         return self.gpt.embed.weight.device
 
     def sample(
-        self, count: int, sampling: Sampling | None = None, seed: int = 0, kinds: Sequence[int | str] = ()
+        self, count: int, sampling: Sampling | None = None, seed: int = 0, classes: Sequence[int | str] = ()
     ) -> Tensor:
         """Pictures drawn from nothing, (count, 3, h, w) in [0, 1].
 
@@ -83,7 +83,7 @@ class ImageGPT(nn.Module, Pretrained):
             count: How many; of one seed, the first are the same whatever the count.
             sampling: How tokens are drawn; temperature 1 if left out.
             seed: Of the draws.
-            kinds: Classes by name or number, dealt out in turn; none leaves the class to chance.
+            classes: Classes by name or number, dealt out in turn; none leaves the class to chance.
 
         Raises:
             ValueError: if the model sees both sides, or a class is unknown.
@@ -92,7 +92,7 @@ class ImageGPT(nn.Module, Pretrained):
         if count < 1:
             raise ValueError(f"{count} pictures are none: ask for at least 1")
         start = torch.empty(count, 0, dtype=torch.int64, device=self.device)
-        return self._drawn(Prompt(ids=start, prefix=self._prefix(kinds, count)), 1, sampling, seed)
+        return self._drawn(Prompt(ids=start, prefix=self._prefix(classes, count)), 1, sampling, seed)
 
     def complete(
         self,
@@ -100,7 +100,7 @@ class ImageGPT(nn.Module, Pretrained):
         rows: int,
         sampling: Sampling | None = None,
         seed: int = 0,
-        kinds: Sequence[int | str] = (),
+        classes: Sequence[int | str] = (),
         candidates: int = 1,
     ) -> Tensor:
         """Images with all but their top rows drawn anew, (b candidates, 3, h, w); those of one side by side.
@@ -110,7 +110,7 @@ class ImageGPT(nn.Module, Pretrained):
             rows: Rows of codes that are kept, from the top.
             sampling: How tokens are drawn; temperature 1 if left out.
             seed: Of the draws.
-            kinds: Classes by name or number, dealt out in turn.
+            classes: Classes by name or number, dealt out in turn.
             candidates: Ways to complete each image; what is kept of it is read once for all.
 
         Raises:
@@ -121,7 +121,7 @@ class ImageGPT(nn.Module, Pretrained):
         if not 0 <= rows < height:
             raise ValueError(f"{rows} rows cannot be kept of {height}: keep 0 to {height - 1}")
         kept = self._encoded(images)[:, : rows * self.layout.row]
-        prompt = Prompt(ids=kept, prefix=self._prefix(kinds, len(kept)))
+        prompt = Prompt(ids=kept, prefix=self._prefix(classes, len(kept)))
         return self._drawn(prompt, candidates, sampling, seed)
 
     def fill(
@@ -145,7 +145,7 @@ class ImageGPT(nn.Module, Pretrained):
         return self.tokenizer.decode(self.layout.grid(drawn))
 
     @torch.inference_mode()
-    def nll(self, images: Tensor, kinds: Sequence[int | str] = ()) -> Tensor:
+    def nll(self, images: Tensor, classes: Sequence[int | str] = ()) -> Tensor:
         """(b,) nats per token of images (b, 3, h, w) in [0, 1], given their classes if there are any.
 
         It is the likelihood of what the tokenizer keeps of an image, not of the image: figures of two models
@@ -155,7 +155,7 @@ class ImageGPT(nn.Module, Pretrained):
             ValueError: if the model sees both sides, which has no likelihood, or an image has another size.
         """
         self._require(causal=True, what="tell a likelihood")
-        return nats(self.network, self._encoded(images), self._prefix(kinds, len(images))).mean(1)
+        return nats(self.network, self._encoded(images), self._prefix(classes, len(images))).mean(1)
 
     def bits_per_pixel(self, nats: float | Tensor) -> float | Tensor:
         """Bits per pixel of nats per token; a third of them are called bits per dimension."""
@@ -173,18 +173,18 @@ class ImageGPT(nn.Module, Pretrained):
         x = self.network.features(self._encoded(images), self._prefix((), len(images)))
         return self.classifier(x.mean(1)).float().softmax(-1)
 
-    def number(self, kind: int | str) -> int:
+    def number(self, name: int | str) -> int:
         """The number of a class, by its name or by itself.
 
         Raises:
             ValueError: if there is no such class.
         """
-        if isinstance(kind, str) and kind in self.config.classes:
-            return self.config.classes.index(kind)
-        if isinstance(kind, int) and 0 <= kind < len(self.config.classes):
-            return kind
+        if isinstance(name, str) and name in self.config.classes:
+            return self.config.classes.index(name)
+        if isinstance(name, int) and 0 <= name < len(self.config.classes):
+            return name
         known = ", ".join(self.config.classes[:20]) or "none"
-        raise ValueError(f"no class {kind!r}: this model knows {known}")
+        raise ValueError(f"no class {name!r}: this model knows {known}")
 
     def _drawn(self, prompt: Prompt, candidates: int, sampling: Sampling | None, seed: int) -> Tensor:
         """Pictures that begin with a prompt, (b candidates, 3, h, w)."""
@@ -214,14 +214,14 @@ class ImageGPT(nn.Module, Pretrained):
         each = math.prod(self.tokenizer.id_shape)
         return repeat(blocks.any(4).any(2), "b i j -> b (i j q)", q=each).to(self.device)
 
-    def _prefix(self, kinds: Sequence[int | str], count: int) -> Tensor | None:
+    def _prefix(self, classes: Sequence[int | str], count: int) -> Tensor | None:
         """Classes (count,) dealt out in turn, or that of no class; None for a model that reads none."""
         prefix = self.config.gpt.prefix
         if not isinstance(prefix, ClassesConfig):
-            if kinds:
+            if classes:
                 raise ValueError("this model draws no classes: leave them out")
             return None
-        chosen = [self.number(kind) for kind in kinds] or [prefix.classes]
+        chosen = [self.number(name) for name in classes] or [prefix.classes]
         return torch.tensor([chosen[number % len(chosen)] for number in range(count)], device=self.device)
 
     def _require(self, causal: bool, what: str) -> None:

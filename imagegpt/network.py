@@ -61,27 +61,27 @@ class Network(nn.Module):
         self.gpt, self.classifier = gpt, classifier
 
     def forward(
-        self, ids: Tensor, kinds: Tensor | None = None, hidden: Tensor | None = None
+        self, ids: Tensor, labels: Tensor | None = None, hidden: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Scores (b, t, v) of every token given those before it, or (n, v) of the hidden ones given the rest.
 
         Args:
             ids: (b, t) whole pictures.
-            kinds: (b,) classes; only a model whose prefix is a class reads them, and it needs them.
+            labels: (b,) classes; only a model whose prefix is a class reads them, and it needs them.
             hidden: (b, t) bool, for a model that sees both sides, and for no other.
 
         Returns:
             The scores, and those of the classes (b, c) or None.
         """
-        x = self.features(ids, kinds, hidden)
+        x = self.features(ids, labels, hidden)
         scores = self.gpt.head(x if hidden is None else x[hidden]).float()
         return scores, None if self.classifier is None else self.classifier(x.mean(1)).float()
 
-    def features(self, ids: Tensor, kinds: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
+    def features(self, ids: Tensor, labels: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
         """The normed stream (b, t, d) in the place that says token t; arguments as `forward`."""
         if not self.gpt.config.causal:
             return self.gpt.features(ids if hidden is None else ids.masked_fill(hidden, HIDDEN))
-        prefix = kinds if isinstance(self.gpt.config.prefix, ClassesConfig) else None
+        prefix = labels if isinstance(self.gpt.config.prefix, ClassesConfig) else None
         return self.gpt.features(ids[:, :-1], prefix=prefix)
 
 
@@ -114,7 +114,7 @@ def hide(ids: Tensor, share: float | None, generator: torch.Generator | None = N
 
 
 def losses(
-    scores: Tensor, ids: Tensor, hidden: Tensor | None, named: Tensor | None, kinds: Tensor | None
+    scores: Tensor, ids: Tensor, hidden: Tensor | None, named: Tensor | None, labels: Tensor | None
 ) -> dict[str, Tensor]:
     """The losses of what `Network` gave, in nats: of an id, and of a picture's class where that is said.
 
@@ -123,23 +123,23 @@ def losses(
         ids: (b, t).
         hidden: (b, t) bool or None; every picture counts alike, however many tokens of it are hidden.
         named: (b, c) scores of classes, or None.
-        kinds: (b,) classes.
+        labels: (b,) classes.
     """
     if hidden is None:
         found = {"ids": next_token_loss(scores, ids)}
     else:
         weights = (1 / hidden.sum(1, keepdim=True)).expand(ids.shape)
         found = {"ids": next_token_loss(scores, ids[hidden], weights[hidden])}
-    return found if named is None else found | {"classes": F.cross_entropy(named, kinds)}
+    return found if named is None else found | {"classes": F.cross_entropy(named, labels)}
 
 
-def nats(network: Network, ids: Tensor, kinds: Tensor | None = None) -> Tensor:
+def nats(network: Network, ids: Tensor, labels: Tensor | None = None) -> Tensor:
     """(b, t) nats of every token of pictures, given those before it.
 
     Args:
         network: One that sees the past only, in evaluation mode.
         ids: (b, t).
-        kinds: (b,) classes where its prefix is a class.
+        labels: (b,) classes where its prefix is a class.
     """
-    scores, _ = network(ids, kinds)
+    scores, _ = network(ids, labels)
     return F.cross_entropy(scores.transpose(1, 2), ids, reduction="none")

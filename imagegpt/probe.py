@@ -21,7 +21,7 @@ from imagegpt.layout import Layout
 from imagegpt.logistic import Logistic, fit_lbfgs, fit_sgd
 from imagegpt.model import ImageGPT
 from imagegpt.network import Network
-from imagegpt.rows import Rows, names_of, open_shards
+from imagegpt.rows import Rows, classes_of, open_shards
 from vqtok.gpt.model import GPT
 from vqtok.gpt.prefix import ClassesConfig
 
@@ -89,10 +89,10 @@ def features(network: Network, ids: Tensor, batch: int = 32) -> Tensor:
     prefix = gpt.config.prefix
     with tapped(gpt) as found:
         for part in ids.split(batch):
-            kinds = None
+            labels = None
             if isinstance(prefix, ClassesConfig):
-                kinds = torch.full((len(part),), prefix.classes, device=gpt.embed.weight.device)
-            network.features(part.to(gpt.embed.weight.device), kinds)
+                labels = torch.full((len(part),), prefix.classes, device=gpt.embed.weight.device)
+            network.features(part.to(gpt.embed.weight.device), labels)
             layers.append(torch.stack(found).float().cpu())
             found.clear()
     return torch.cat(layers, dim=1)
@@ -115,14 +115,14 @@ def probe(job: Job) -> dict[str, Any]:
     model = ImageGPT.from_pretrained(job.model).to("cuda" if torch.cuda.is_available() else "cpu")
     layout = Layout.of(model.tokenizer)
     shards = [open_shards(folder, model.tokenizer, job.model, layout) for folder in (job.train, job.test)]
-    names = names_of(shards[0])
+    names = classes_of(shards[0])
     if not names:
         raise ValueError(f"{job.train} does not tell the classes of its pictures: encode a gallery that has")
-    ids, kinds = Rows(shards[0], names).evenly(job.count)
-    test_ids, test_kinds = Rows(shards[1], names).evenly(job.test_count)
+    ids, labels = Rows(shards[0], names).evenly(job.count)
+    test_ids, test_labels = Rows(shards[1], names).evenly(job.test_count)
     seen, unseen = (features(model.network, part, job.batch) for part in (ids, test_ids))
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(job.seed))
-    trial = Trial(job, len(names), order, kinds, test_kinds)
+    trial = Trial(job, len(names), order, labels, test_labels)
     layers = [trial.run(*pair) for pair in zip(seen, unseen, strict=True)]
     best = max(range(len(layers)), key=lambda layer: layers[layer]["held_out"])
     return {
@@ -147,15 +147,15 @@ class Trial:
         job: Says which solver, and how much is held out.
         classes: How many.
         order: (n,) of the training pictures; the first of them are held out.
-        kinds: (n,) classes of the training pictures.
-        test_kinds: Classes of the others.
+        labels: (n,) classes of the training pictures.
+        test_labels: Classes of the others.
     """
 
     job: Job
     classes: int
     order: Tensor
-    kinds: Tensor
-    test_kinds: Tensor
+    labels: Tensor
+    test_labels: Tensor
 
     def run(self, seen: Tensor, unseen: Tensor) -> dict[str, float]:
         """Held-out and test accuracy, and the setting of the solver that was chosen.
@@ -167,15 +167,15 @@ class Trial:
         cut = max(1, round(len(self.order) * self.job.held_out))
         held_out, rest = self.order[:cut], self.order[cut:]
         settings = DECAYS if self.job.solver == "lbfgs" else RATES
-        fits = {setting: self._fit(seen[rest], self.kinds[rest], setting) for setting in settings}
+        fits = {setting: self._fit(seen[rest], self.labels[rest], setting) for setting in settings}
         accuracy = {
-            setting: fit.accuracy(seen[held_out], self.kinds[held_out]) for setting, fit in fits.items()
+            setting: fit.accuracy(seen[held_out], self.labels[held_out]) for setting, fit in fits.items()
         }
         best = max(accuracy, key=accuracy.__getitem__)
-        whole = self._fit(seen, self.kinds, best)
-        return {"held_out": accuracy[best], "setting": best, "test": whole.accuracy(unseen, self.test_kinds)}
+        whole = self._fit(seen, self.labels, best)
+        return {"held_out": accuracy[best], "setting": best, "test": whole.accuracy(unseen, self.test_labels)}
 
-    def _fit(self, x: Tensor, kinds: Tensor, setting: float) -> Logistic:
+    def _fit(self, x: Tensor, labels: Tensor, setting: float) -> Logistic:
         if self.job.solver == "lbfgs":
-            return fit_lbfgs(x, kinds, self.classes, decay=setting)
-        return fit_sgd(x, kinds, self.classes, rate=setting, steps=self.job.steps, seed=self.job.seed)
+            return fit_lbfgs(x, labels, self.classes, decay=setting)
+        return fit_sgd(x, labels, self.classes, rate=setting, steps=self.job.steps, seed=self.job.seed)

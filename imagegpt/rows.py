@@ -32,18 +32,18 @@ class Rows:
 
     def __init__(self, shards: Shards, names: Sequence[str] = ()) -> None:
         self.shards, self.names = shards, tuple(names)
-        self.kinds = numbers(shards, names) if names else torch.full((len(shards),), NONE)
+        self.labels = labels_of(shards, names) if names else torch.full((len(shards),), NONE)
 
     def __len__(self) -> int:
         return len(self.shards)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Ids (t,) and number of the class () of picture `index`, both int64."""
-        return self.shards[index], self.kinds[index]
+        return self.shards[index], self.labels[index]
 
     def part(self, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Ids (n, t) and classes (n,) of some pictures."""
-        return torch.stack([self.shards[index] for index in chosen]), self.kinds[list(chosen)]
+        return torch.stack([self.shards[index] for index in chosen]), self.labels[list(chosen)]
 
     def evenly(self, count: int | None) -> tuple[Tensor, Tensor]:
         """`part` of so many pictures, spread over all; None, or more than there are, takes all."""
@@ -66,10 +66,10 @@ class Order:
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Ids (t,) and number of the class ()."""
-        ids, kind = self.rows[self.chosen[shuffled(index, len(self.chosen), self.seed)]]
+        ids, label = self.rows[self.chosen[shuffled(index, len(self.chosen), self.seed)]]
         if self.mirror and np.random.default_rng((self.seed, index)).random() < 0.5:
             ids = self.mirror.grid(ids[None]).flip(2).flatten()
-        return ids, kind
+        return ids, label
 
 
 def open_shards(folder: Path, tokenizer: ImageTokenizer, name: str, layout: Layout) -> Shards:
@@ -93,14 +93,14 @@ def open_shards(folder: Path, tokenizer: ImageTokenizer, name: str, layout: Layo
     return shards
 
 
-def names_of(shards: Shards) -> tuple[str, ...]:
+def classes_of(shards: Shards) -> tuple[str, ...]:
     """Classes that occur, numbers in their order, words in the alphabet's; () if some picture has none."""
-    told = [name for facts in shards.facts for name in facts.get("classes", [])]
+    told = [name for facts in shards.facts for name in facts.get("labels", [])]
     digits = all(name.isdecimal() for name in told)
     return tuple(sorted({*told}, key=int if digits else str)) if len(told) == len(shards) else ()
 
 
-def numbers(shards: Shards, names: Sequence[str]) -> Tensor:
+def labels_of(shards: Shards, names: Sequence[str]) -> Tensor:
     """(n,) int64 number of every picture's class among `names`.
 
     Raises:
@@ -109,16 +109,16 @@ def numbers(shards: Shards, names: Sequence[str]) -> Tensor:
     by_name = {name: number for number, name in enumerate(names)}
     found = []
     for folder, facts in zip(shards.folders, shards.facts, strict=True):
-        if "classes" not in facts:
+        if "labels" not in facts:
             raise ValueError(
                 f"{folder} does not tell the classes of its pictures: encode a gallery that has classes, "
                 "such as a folder of one folder a class"
             )
-        unknown = {*facts["classes"]} - {*by_name}
+        unknown = {*facts["labels"]} - {*by_name}
         if unknown:
             raise ValueError(
                 f"{folder} has class {min(unknown)!r}, which is none of {', '.join(names[:9])}: give "
                 "pictures of the classes that the model knows"
             )
-        found += [by_name[name] for name in facts["classes"]]
+        found += [by_name[name] for name in facts["labels"]]
     return torch.tensor(found)

@@ -16,7 +16,7 @@ from imagegpt.evaluate import drawings, held_out_losses
 from imagegpt.layout import Layout
 from imagegpt.model import ImageGPT, ImageGPTConfig
 from imagegpt.network import Network, ObjectiveConfig, classifier_for, hide, losses, start_evenly
-from imagegpt.rows import Order, Rows, names_of, open_shards
+from imagegpt.rows import Order, Rows, classes_of, open_shards
 from vqtok.data.shards import Shards
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.model import GPT
@@ -101,11 +101,11 @@ def train(config: TrainConfig) -> None:
     network, optimizer = run.prepare(network, optimizer_for(network, config.optim, inside=network.gpt.blocks))
     average = run.ema(network, config.average)
     run.resume()
-    for ids, kinds in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):  # (b, t)
+    for ids, labels in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):  # (b, t)
         with run.accumulate(network):
             hidden = None if causal else hide(ids, config.objective.hidden)
-            scores, named = network(ids, kinds, hidden)
-            terms = losses(scores, ids, hidden, named, kinds)
+            scores, named = network(ids, labels, hidden)
+            terms = losses(scores, ids, hidden, named, labels)
             loss = sum(weights[name] * term for name, term in terms.items())
             run.update(loss, optimizer, lr=cosine(run.step, config.lr), clip=config.optim.clip)
             run.note({f"loss/{name}": term for name, term in terms.items()})
@@ -142,7 +142,7 @@ def begin(
     if wanted and conditional:
         raise ValueError("a model that begins with the class need not name it: set objective.classes to 0")
     if wanted or conditional:
-        names = names or names_of(shards)
+        names = names or classes_of(shards)
     if wanted and classifier is None:
         classifier = classifier_for(gpt.config, len(names))
     network = Network(gpt, classifier if wanted else None).train()

@@ -112,8 +112,8 @@ def _add_sample(verbs: argparse._SubParsersAction) -> None:
     add = verb.add_argument
     add("--model", required=True, metavar="FOLDER", help="an ImageGPT: a folder or hub id")
     add("--count", type=int, default=16, metavar="N", help="pictures, of each class [%(default)s]")
-    kinds = "draw this class; may be given several times"
-    add("--class", action="append", default=[], dest="kinds", metavar="NAME", help=kinds)
+    named = "draw this class; may be given several times"
+    add("--class", action="append", default=[], dest="classes", metavar="NAME", help=named)
     guidance = "how far to push away from what it draws without a class; 1 is not at all [%(default)s]"
     add("--guidance", type=float, default=1.0, metavar="S", help=guidance)
     add("--out", type=Path, default="samples.png", metavar="PNG", help="[%(default)s]")
@@ -229,7 +229,7 @@ def _sample(arguments: argparse.Namespace, rest: list[str]) -> None:
     guidance = None if arguments.guidance == 1 else Constant(scale=arguments.guidance)
     sampling = _sampling(arguments, guidance=guidance)
     model = load(arguments.model)
-    sample(model, arguments.out, arguments.count, sampling, arguments.seed, arguments.kinds)
+    sample(model, arguments.out, arguments.count, sampling, arguments.seed, arguments.classes)
     print(arguments.out)
 
 

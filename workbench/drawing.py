@@ -24,7 +24,7 @@ def load(model: str) -> ImageGPT:
 
 
 def sample(
-    model: ImageGPT, out: Path, count: int, sampling: Sampling, seed: int = 0, kinds: Sequence[str] = ()
+    model: ImageGPT, out: Path, count: int, sampling: Sampling, seed: int = 0, classes: Sequence[str] = ()
 ) -> None:
     """Draw `count` pictures from nothing, and write them to `out` as PNG.
 
@@ -34,20 +34,20 @@ def sample(
         count: Pictures, of each class if there are any.
         sampling: How they are drawn.
         seed: Of the drawing.
-        kinds: Names of classes.
+        classes: Names of classes.
 
     Raises:
         ValueError: if there is nothing to draw, a class is unknown, or `out` is no name for a PNG.
         OSError: if the sheet cannot be written.
     """
     check_png(out)
-    if not kinds:
+    if not classes:
         images = model.sample(count, sampling, seed)
         rows = [*images.cpu().split(math.ceil(math.sqrt(count)))]
     else:
-        images = model.sample(count * len(kinds), sampling, seed, kinds)  # classes in turn
-        rows = [images[number :: len(kinds)].cpu() for number in range(len(kinds))]
-    write_sheet(out, sheet(rows, labels=kinds, zoom=_zoom(images, least=64)))
+        images = model.sample(count * len(classes), sampling, seed, classes)  # classes in turn
+        rows = [images[number :: len(classes)].cpu() for number in range(len(classes))]
+    write_sheet(out, sheet(rows, labels=classes, zoom=_zoom(images, least=64)))
 
 
 def complete(

@@ -64,7 +64,7 @@ class PictureFolder:
         self.corrupt: dict[Path, str] = {}
         self.paths, self.others = _found(self.folder)
         self._kept: Tensor | None = None
-        self._kinds: bool | None = None  # whether pictures have classes; looked at when asked
+        self._labeled: bool | None = None  # whether pictures have classes; looked at when asked
         if not self.paths:
             others = ", ".join(f"{count} {suffix}" for suffix, count in self.others.most_common(5))
             raise ValueError(
@@ -127,11 +127,11 @@ class PictureFolder:
         """Name of a picture within the folder, the same wherever the folder lies."""
         return self.paths[index].relative_to(self.folder).as_posix()
 
-    def kind(self, index: int) -> str | None:
+    def label(self, index: int) -> str | None:
         """Name of the folder, inside this one, that a picture lies in; None if some lie in none."""
-        if self._kinds is None:
-            self._kinds = all("/" in self.name(number) for number in range(len(self)))
-        return self.name(index).partition("/")[0] if self._kinds else None
+        if self._labeled is None:
+            self._labeled = all("/" in self.name(number) for number in range(len(self)))
+        return self.name(index).partition("/")[0] if self._labeled else None
 
     def digest(self, numbers: range) -> str:
         """Hash of the names and lengths of some files: pictures that came, went or were mended show in it."""

@@ -45,7 +45,7 @@ class Gallery(Protocol):
     def name(self, index: int) -> str:
         """A name that no other image of the gallery has."""
 
-    def kind(self, index: int) -> str | None:
+    def label(self, index: int) -> str | None:
         """The class of an image; None where the gallery knows no classes."""
 
     def digest(self, numbers: range) -> str:
@@ -107,10 +107,10 @@ class IdxGallery(_Whole, IdxImages):
         super().__init__(path, size)
         self.size = size
         beside = path.with_name(path.name.replace(IMAGES, LABELS))
-        self.kinds = read_idx(beside) if beside != path and beside.is_file() else None
-        if self.kinds is not None and self.kinds.shape != (len(self),):
+        self.labels = read_idx(beside) if beside != path and beside.is_file() else None
+        if self.labels is not None and self.labels.shape != (len(self),):
             raise ValueError(
-                f"{beside} has the classes of {tuple(self.kinds.shape)} images, {path} has {len(self)} "
+                f"{beside} has the classes of {tuple(self.labels.shape)} images, {path} has {len(self)} "
                 "images: give files of one set"
             )
 
@@ -118,9 +118,9 @@ class IdxGallery(_Whole, IdxImages):
         """The number of the image."""
         return f"{index:05}"
 
-    def kind(self, index: int) -> str | None:
+    def label(self, index: int) -> str | None:
         """The number of its class."""
-        return None if self.kinds is None else str(int(self.kinds[index]))
+        return None if self.labels is None else str(int(self.labels[index]))
 
     def digest(self, numbers: range) -> str:
         """Hash of the pixels."""
@@ -160,7 +160,7 @@ class EmojiGallery(_Whole):
         emoji, style, _ = self._drawn(index)
         return f"{index:05} {emoji.name} {style}" if self._count else f"{emoji.name} {style}"
 
-    def kind(self, index: int) -> str | None:
+    def label(self, index: int) -> str | None:
         """Its category, one of nine."""
         return self._drawn(index)[0].category
 

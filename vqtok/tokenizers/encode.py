@@ -85,7 +85,7 @@ def encode(job: Job) -> dict[str, str]:
             rows, told = encode_shard(tokenizer, batches, size)
             skipped |= told["skipped"]
             gallery.refuse(skipped)
-            told |= kinds(gallery, shard.items, told["names"]) | {"source": str(job.data)}
+            told |= labels(gallery, shard.items, told["names"]) | {"source": str(job.data)}
             shard.write(rows.numpy(), tokenizer.vocab, told)
         meter.show(items(mine), {})
     skipped = left_out(shards)  # other processes may have found some meanwhile
@@ -122,12 +122,12 @@ def read(gallery: Gallery, shards: Sequence[Planned], job: Job, meter: Meter) ->
         done += len(numbers)
 
 
-def kinds(gallery: Gallery, numbers: range, names: Sequence[str]) -> dict[str, list[str]]:
-    """The fact `classes`, one for each of some images by name; nothing where the gallery knows none."""
-    if gallery.kind(numbers[0]) is None:
+def labels(gallery: Gallery, numbers: range, names: Sequence[str]) -> dict[str, list[str]]:
+    """The fact `labels`, the class of each of some images by name; nothing where the gallery knows none."""
+    if gallery.label(numbers[0]) is None:
         return {}
-    by_name = {gallery.name(number): gallery.kind(number) for number in numbers}
-    return {"classes": [by_name[name] for name in names]}
+    by_name = {gallery.name(number): gallery.label(number) for number in numbers}
+    return {"labels": [by_name[name] for name in names]}
 
 
 def encode_shard(

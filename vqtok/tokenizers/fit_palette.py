@@ -133,8 +133,7 @@ def counted(gallery: Gallery, config: TrainConfig, facts: dict[str, Any]) -> Col
                 tensors = {"counts": {"colors": seen, "counts": counts[seen]}}
                 state = {"facts": facts, "done": done, "skipped": skipped}
                 checkpoints.save(place, done, tensors, state, keep=1)
-    seen = counts.nonzero()[:, 0]
-    return Colors(torch.stack([seen >> 16, seen >> 8 & 255, seen & 255], dim=1), counts[seen])
+    return colors_of(counts)
 
 
 def add(counts: Tensor, images: list[np.ndarray]) -> None:
@@ -143,6 +142,12 @@ def add(counts: Tensor, images: list[np.ndarray]) -> None:
         red, green, blue = torch.from_numpy(np.stack(images)).long().unbind(1)
         seen, times = ((red << 16) + (green << 8) + blue).unique(return_counts=True)
         counts[seen] += times
+
+
+def colors_of(counts: Tensor) -> Colors:
+    """The colors that `add` has counted into (2^24,)."""
+    seen = counts.nonzero()[:, 0]
+    return Colors(torch.stack([seen >> 16, seen >> 8 & 255, seen & 255], dim=1), counts[seen])
 
 
 def lloyd(colors: Colors, config: TrainConfig, facts: dict[str, Any]) -> tuple[Tensor, list[float]]:
@@ -158,7 +163,7 @@ def lloyd(colors: Colors, config: TrainConfig, facts: dict[str, Any]) -> tuple[T
         centers = spread(colors, config.palette.codes, config.seed)
     with Meter(len(errors), config.rounds, batch=1, shown=True, unit="round") as meter:
         while len(errors) < config.rounds:
-            moved, error = step(colors, centers)
+            moved, error = improved(colors, centers)
             errors.append(error)
             meter.show(len(errors), {"psnr": decibels(error)})
             if torch.equal(moved, centers) or len(errors) == config.rounds:
@@ -185,7 +190,7 @@ def spread(colors: Colors, codes: int, seed: int) -> Tensor:
     return scaled(colors.values[chosen])
 
 
-def step(colors: Colors, centers: Tensor) -> tuple[Tensor, float]:
+def improved(colors: Colors, centers: Tensor) -> tuple[Tensor, float]:
     """One round of Lloyd's: centers (k, 3) moved to the means of their colors, and the error before the move.
 
     A center that no color has chosen moves to the color that costs most.
@@ -193,14 +198,15 @@ def step(colors: Colors, centers: Tensor) -> tuple[Tensor, float]:
     Returns:
         Centers in [-1, 1], and the mean squared error of a pixel's red, green and blue, where white is 1.
     """
-    ids = nearest_code(scaled(colors.values), centers)
+    pixels = scaled(colors.values)
+    ids = nearest_code(pixels, centers)
     weighted = colors.values * colors.counts[:, None]
     counts = torch.zeros(len(centers), dtype=torch.int64, device=ids.device).index_add_(0, ids, colors.counts)
     sums = torch.zeros(len(centers), 3, dtype=torch.int64, device=ids.device).index_add_(0, ids, weighted)
-    cost = colors.counts * (scaled(colors.values).double() - centers[ids].double()).square().sum(1)
+    cost = colors.counts * (pixels.double() - centers[ids].double()).square().sum(1)
     moved = scaled(sums / counts.clamp(min=1)[:, None].double())
     idle = (counts == 0).nonzero()[:, 0]
-    moved[idle] = scaled(colors.values[cost.topk(len(idle)).indices])
+    moved[idle] = pixels[cost.topk(len(idle)).indices]
     return moved, float(cost.sum() / colors.counts.sum() / 3 / 4)  # [-1, 1] is twice as wide as [0, 1]
 
 

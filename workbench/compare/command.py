@@ -8,7 +8,7 @@ from pathlib import Path
 
 # What can be compared, by kind and name: the module that holds it as COMPARISON. The one place to edit.
 SPEED = {"lookup": "workbench.compare.lookup", "gpt": "workbench.compare.gpt"}
-LEARNING = {"vq": "workbench.compare.vq"}
+LEARNING = {"vq": "workbench.compare.vq", "imagegpt": "workbench.compare.imagegpt"}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -78,13 +78,12 @@ def _speed(arguments: argparse.Namespace) -> str:
 
 
 def _learning(arguments: argparse.Namespace) -> str:
-    from workbench.compare.learning import compare
     from workbench.compare.machine import prepare
 
     comparison = import_module(LEARNING[arguments.name]).COMPARISON
     device = prepare(arguments.device, arguments.threads)
     steps = 3 if arguments.toy else arguments.steps
-    return compare(comparison, device, steps, arguments.seeds, arguments.toy)
+    return comparison.run(device, steps, arguments.seeds, arguments.toy)
 
 
 def _command(argv: Sequence[str]) -> str:

@@ -70,6 +70,10 @@ class Comparison:
         everybody = [*self.learners.values(), *self.collapsed.values()]
         return ["vqtok", "torch", *sorted({learner.package for learner in everybody} - {"vqtok"})]
 
+    def run(self, device: torch.device, steps: int, seeds: Sequence[int], toy: bool = False) -> str:
+        """As `compare`, of this comparison."""
+        return compare(self, device, steps, seeds, toy)
+
 
 @dataclass(frozen=True)
 class Pictures:

@@ -18,7 +18,7 @@ from vqtok.tokenizers.encode import Job, encode
 from vqtok.tokenizers.palette import PaletteTokenizer
 
 SIZE, CODES, TOKENS = 4, 6, 16
-KINDS = ("light", "dark")
+NAMES = ("light", "dark")
 PAST = GPTConfig(vocab=CODES, length=TOKENS, width=16, depth=2, heads=2, mlp=QuickGELUConfig(bias=False),
                  positions=LearnedConfig(), prefix=SOSConfig())  # fmt: skip
 BOTH = replace(PAST, prefix=None, attention=AttentionConfig(mask=FullConfig()))
@@ -49,7 +49,7 @@ def build() -> Callable[..., ImageGPT]:
 
     def build(kind: str = "past", classifier: bool = False) -> ImageGPT:
         torch.manual_seed(0)
-        names = KINDS if classifier or kind == "classes" else ()
+        names = NAMES if classifier or kind == "classes" else ()
         palette = _palette()
         config = ImageGPTConfig(
             tokenizer=palette.config, gpt=SHAPES[kind], classes=names, classifier=classifier
@@ -94,7 +94,7 @@ def shards(palette_folder: Path) -> Path:
     folder = palette_folder.parent
     generator = torch.Generator().manual_seed(3)
     for number in range(24):
-        kind = KINDS[number % 2]
+        kind = NAMES[number % 2]
         ids = torch.full((1, SIZE, SIZE), 5 if kind == "light" else 0)
         spots = torch.rand(ids.shape, generator=generator) < 0.2
         ids[spots] = torch.randint(CODES, (int(spots.sum()),), generator=generator)

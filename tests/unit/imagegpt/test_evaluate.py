@@ -17,21 +17,21 @@ from imagegpt.network import nats
 def test_next_tokens(build: Callable[..., ImageGPT], ids: Tensor):
     """The mean over all tokens, whatever the batch; with a classifier its loss and share of right ones."""
     model = build(classifier=True)
-    kinds = torch.tensor([0, 1, 1, 0, 1])
-    found, again = (held_out_losses(model.network, ids, kinds, batch=batch) for batch in (2, 5))
+    labels = torch.tensor([0, 1, 1, 0, 1])
+    found, again = (held_out_losses(model.network, ids, labels, batch=batch) for batch in (2, 5))
     assert found == pytest.approx(again)
     assert {*found} == {f"validation/{name}" for name in ("ids", "classes", "right")}
     assert found["validation/ids"] == pytest.approx(nats(model.network, ids).mean().item())
-    right = (model.network(ids)[1].argmax(1) == kinds).float().mean()
+    right = (model.network(ids)[1].argmax(1) == labels).float().mean()
     assert found["validation/right"] == pytest.approx(float(right))
 
 
 def test_hidden_tokens(build: Callable[..., ImageGPT], ids: Tensor):
     """The same tokens are hidden every time, and the global random numbers stay as they are."""
-    network, kinds = build("both").network, torch.zeros(5, dtype=torch.int64)
+    network, labels = build("both").network, torch.zeros(5, dtype=torch.int64)
     state = torch.get_rng_state()
-    found = held_out_losses(network, ids, kinds, share=0.3)
-    assert found == held_out_losses(network, ids, kinds, share=0.3)
+    found = held_out_losses(network, ids, labels, share=0.3)
+    assert found == held_out_losses(network, ids, labels, share=0.3)
     assert torch.equal(torch.get_rng_state(), state)
     assert {*found} == {"validation/ids"}
 

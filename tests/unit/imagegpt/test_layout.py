@@ -31,7 +31,7 @@ def test_pictures_of_another_size():
 
 @pytest.mark.parametrize("kind", ["past", "both", "classes"])
 def test_transformers_that_fit(kind: str, shapes: dict[str, GPTConfig]):
-    """All three kinds do, with room for exactly one picture."""
+    """All three labels do, with room for exactly one picture."""
     Layout(6, (4, 4)).check(shapes[kind])
 
 

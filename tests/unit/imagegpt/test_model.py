@@ -48,8 +48,8 @@ def test_greedy_samples(build: Callable[..., ImageGPT]):
 def test_classes_are_dealt_out(build: Callable[..., ImageGPT]):
     """By name or number, in turn; none is no class."""
     model = build("classes")
-    named = model.sample(4, GREEDY, kinds=["dark", "light"])
-    assert torch.equal(named, model.sample(4, GREEDY, kinds=[1, 0]))
+    named = model.sample(4, GREEDY, classes=["dark", "light"])
+    assert torch.equal(named, model.sample(4, GREEDY, classes=[1, 0]))
     assert torch.equal(named[0], named[2]) and not torch.equal(named[0], named[1])
     free = model.tokenizer.encode(model.sample(1, GREEDY)).flatten(1)
     assert torch.equal(model.network(free, torch.tensor([2]))[0].argmax(-1), free)
@@ -97,7 +97,7 @@ def test_likelihood(build: Callable[..., ImageGPT], images: Tensor):
 def test_likelihood_of_classes(build: Callable[..., ImageGPT], images: Tensor):
     """A class changes it; none is no class."""
     model = build("classes")
-    light, dark, free = (model.nll(images, kinds) for kinds in (["light"], ["dark"], []))
+    light, dark, free = (model.nll(images, labels) for labels in (["light"], ["dark"], []))
     assert not torch.equal(light, dark) and not torch.equal(light, free)
 
 
@@ -120,9 +120,9 @@ MISTAKES: dict[str, tuple[str, Callable[[ImageGPT, Tensor], object]]] = {
     ),
     "4 rows cannot be kept of 4: keep 0 to 3": ("past", lambda m, x: m.complete(x, 4)),
     "0 pictures are none": ("past", lambda m, _: m.sample(0)),
-    "this model draws no classes: leave them out": ("past", lambda m, _: m.sample(1, kinds=["light"])),
-    "no class 'gray': this model knows light, dark": ("classes", lambda m, _: m.sample(1, kinds=["gray"])),
-    "no class 2: this model knows light, dark": ("classes", lambda m, _: m.sample(1, kinds=[2])),
+    "this model draws no classes: leave them out": ("past", lambda m, _: m.sample(1, classes=["light"])),
+    "no class 'gray': this model knows light, dark": ("classes", lambda m, _: m.sample(1, classes=["gray"])),
+    "no class 2: this model knows light, dark": ("classes", lambda m, _: m.sample(1, classes=[2])),
     "this model names no classes: fine-tune it": ("past", lambda m, x: m.classify(x)),
     "pictures of 3x4 codes meet a model of 4x4": ("past", lambda m, x: m.nll(x[:, :, :3])),
     r"holes are torch.bool of shape \(3, 4\): give bool \(5, 4, 4\)": (
@@ -140,6 +140,22 @@ def test_mistakes(told: str, build: Callable[..., ImageGPT], images: Tensor):
     kind, mistake = MISTAKES[told]
     with pytest.raises(ValueError, match=told):
         mistake(build(kind), images)
+
+
+def test_checkpoints_of_others(build: Callable[..., ImageGPT], tmp_path: Path):
+    """A folder of another family says which setting or number does not fit."""
+    model = build()
+    model.gpt.save_pretrained(tmp_path / "gpt")
+    with pytest.raises(ValueError, match="config.json: unknown setting `vocab`"):
+        ImageGPT.from_pretrained(tmp_path / "gpt")
+    model.tokenizer.save_pretrained(tmp_path / "palette")
+    with pytest.raises(ValueError, match="config.json: unknown setting `codes`"):
+        ImageGPT.from_pretrained(tmp_path / "palette")
+    model.save_pretrained(tmp_path / "other")
+    path = tmp_path / "other" / "config.json"
+    path.write_text(path.read_text().replace('"vocab": 6', '"vocab": 9'))
+    with pytest.raises(ValueError, match="gpt.vocab is 9, but the tokenizer has 6 codes: .* LVM has"):
+        ImageGPT.from_pretrained(tmp_path / "other")
 
 
 def test_settings_that_disagree(build: Callable[..., ImageGPT]):

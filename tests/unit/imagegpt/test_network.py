@@ -24,11 +24,11 @@ def other(ids: Tensor, place: int) -> Tensor:
 @pytest.mark.parametrize("kind", ["past", "classes"])
 def test_a_token_sees_what_is_before_it_only(kind: str, build: Callable[..., ImageGPT], ids: Tensor):
     """Another color at a place changes the scores behind it, and neither its own nor those before."""
-    network, kinds = build(kind).network, torch.zeros(len(ids), dtype=torch.int64)
-    scores, _ = network(ids, kinds)
+    network, labels = build(kind).network, torch.zeros(len(ids), dtype=torch.int64)
+    scores, _ = network(ids, labels)
     assert scores.shape == (5, TOKENS, CODES)
     for place in range(TOKENS):
-        changed, _ = network(other(ids, place), kinds)
+        changed, _ = network(other(ids, place), labels)
         assert torch.equal(changed[:, : place + 1], scores[:, : place + 1])
         assert place == TOKENS - 1 or not torch.equal(changed[:, place + 1], scores[:, place + 1])
 
@@ -46,8 +46,8 @@ def test_every_token_is_learned(place: int, build: Callable[..., ImageGPT], ids:
 
 def test_the_class_matters(build: Callable[..., ImageGPT], ids: Tensor):
     """With a class as prefix, another class is another picture."""
-    network, kinds = build("classes").network, torch.zeros(len(ids), dtype=torch.int64)
-    assert not torch.equal(network(ids, kinds)[0], network(ids, 1 - kinds)[0])
+    network, labels = build("classes").network, torch.zeros(len(ids), dtype=torch.int64)
+    assert not torch.equal(network(ids, labels)[0], network(ids, 1 - labels)[0])
 
 
 def test_an_even_start(build: Callable[..., ImageGPT], ids: Tensor):
@@ -97,14 +97,14 @@ def test_hiding():
 def test_naming_classes(build: Callable[..., ImageGPT], ids: Tensor):
     """The classifier reads the mean of the last norm; at first all classes are equally likely."""
     model = build(classifier=True)
-    kinds = torch.tensor([0, 1, 0, 1, 1])
+    labels = torch.tensor([0, 1, 0, 1, 1])
     scores, named = model.network(ids)
     by_hand = model.gpt.features(ids[:, :-1]).mean(1) @ model.classifier.weight.T
     torch.testing.assert_close(named, by_hand)
-    terms = losses(scores, ids, None, named, kinds)
-    assert float(terms["classes"]) == pytest.approx(F.cross_entropy(by_hand, kinds).item(), rel=1e-6)
+    terms = losses(scores, ids, None, named, labels)
+    assert float(terms["classes"]) == pytest.approx(F.cross_entropy(by_hand, labels).item(), rel=1e-6)
     scores, named = Network(model.gpt, classifier_for(model.gpt.config, 2))(ids)
-    assert float(losses(scores, ids, None, named, kinds)["classes"]) == pytest.approx(math.log(2))
+    assert float(losses(scores, ids, None, named, labels)["classes"]) == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize(

@@ -57,12 +57,12 @@ def test_pixels(build: Callable[..., ImageGPT], images: Tensor):
 def test_settings_are_chosen_on_held_out_pictures():
     """The test decides nothing: with its classes turned around, all but its own accuracy stays."""
     generator = torch.Generator().manual_seed(0)
-    kinds = torch.randint(2, (200,), generator=generator)
-    x = torch.randn(200, 3, generator=generator) + 2 * kinds[:, None]
+    labels = torch.randint(2, (200,), generator=generator)
+    x = torch.randn(200, 3, generator=generator) + 2 * labels[:, None]
     job = Job(model="", train=Path(), test=Path(), held_out=0.2)
     order = torch.randperm(150, generator=generator)
-    right = Trial(job, 2, order, kinds[:150], kinds[150:]).run(x[:150], x[150:])
-    wrong = Trial(job, 2, order, kinds[:150], 1 - kinds[150:]).run(x[:150], x[150:])
+    right = Trial(job, 2, order, labels[:150], labels[150:]).run(x[:150], x[150:])
+    wrong = Trial(job, 2, order, labels[:150], 1 - labels[150:]).run(x[:150], x[150:])
     assert right["held_out"] == wrong["held_out"] and right["setting"] == wrong["setting"]
     assert right["test"] > 0.9 and wrong["test"] == pytest.approx(1 - right["test"])
     assert right["setting"] in probing.DECAYS
@@ -75,9 +75,9 @@ def job(build: Callable[..., ImageGPT], tmp_path: Path) -> Job:
     model.save_pretrained(tmp_path / "model")
     mark = fingerprint(model.tokenizer)
     for name, count in (("train", 60), ("test", 20)):
-        kinds = torch.arange(count) % 2
-        ids = torch.randint(2, (count, 16)) + 4 * kinds[:, None]
-        facts = {"tokenizer": mark, "grid": [4, 4], "classes": [["cat", "dog"][kind] for kind in kinds]}
+        labels = torch.arange(count) % 2
+        ids = torch.randint(2, (count, 16)) + 4 * labels[:, None]
+        facts = {"tokenizer": mark, "grid": [4, 4], "labels": [["cat", "dog"][label] for label in labels]}
         write_shard(tmp_path / name / "00000", ids.numpy(), 6, facts)
     return Job(model=str(tmp_path / "model"), train=tmp_path / "train", test=tmp_path / "test")
 

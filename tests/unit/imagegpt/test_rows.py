@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from imagegpt.layout import Layout
-from imagegpt.rows import NONE, Order, Rows, names_of, open_shards
+from imagegpt.rows import NONE, Order, Rows, classes_of, open_shards
 from vqtok.data.pictures import read_picture
 from vqtok.data.shards import Shards, write_shard
 from vqtok.tokenizers.encode import Job, encode
@@ -15,7 +15,7 @@ from vqtok.tokenizers.palette import PaletteTokenizer
 
 def shard(folder: Path, classes: list[str] | None) -> Shards:
     """Pictures of one id each, of these classes."""
-    facts = {} if classes is None else {"classes": classes}
+    facts = {} if classes is None else {"labels": classes}
     write_shard(folder, [[number % 3] for number in range(len(classes or [0]))], 3, facts)
     return Shards(folder.parent)
 
@@ -23,26 +23,26 @@ def shard(folder: Path, classes: list[str] | None) -> Shards:
 def test_pictures_and_classes(shards: Path, palette: PaletteTokenizer):
     """Ids are those of the picture, its class that of the folder it lay in; classes stand in order."""
     opened = open_shards(shards, palette, "palette", Layout.of(palette))
-    names = names_of(opened)
+    names = classes_of(opened)
     rows = Rows(opened, names)
     assert names == ("dark", "light") and len(rows) == 24
     for number in (0, 11, 12, 23):
-        ids, kind = rows[number]
+        ids, label = rows[number]
         name = opened.facts[0]["names"][number]
         image = read_picture(shards.parent / "pictures" / name)
         assert torch.equal(ids, palette.encode(image[None]).flatten())
-        assert names[kind] == name.split("/")[0]
-    ids, kinds = rows.part([3, 20])
-    assert torch.equal(ids[1], rows[20][0]) and kinds.tolist() == [0, 1]
-    assert set(Rows(opened).kinds.tolist()) == {NONE}
+        assert names[label] == name.split("/")[0]
+    ids, labels = rows.part([3, 20])
+    assert torch.equal(ids[1], rows[20][0]) and labels.tolist() == [0, 1]
+    assert set(Rows(opened).labels.tolist()) == {NONE}
     assert [len(rows.evenly(count)[0]) for count in (None, 5, 99)] == [24, 5, 24]
 
 
 def test_order_of_classes(tmp_path: Path):
     """Numbers are sorted as numbers, words as words; no classes are none."""
-    assert names_of(shard(tmp_path / "a/0", ["10", "9", "10", "1"])) == ("1", "9", "10")
-    assert names_of(shard(tmp_path / "b/0", ["10", "cat", "9"])) == ("10", "9", "cat")
-    assert names_of(shard(tmp_path / "c/0", None)) == ()
+    assert classes_of(shard(tmp_path / "a/0", ["10", "9", "10", "1"])) == ("1", "9", "10")
+    assert classes_of(shard(tmp_path / "b/0", ["10", "cat", "9"])) == ("10", "9", "cat")
+    assert classes_of(shard(tmp_path / "c/0", None)) == ()
 
 
 def test_unknown_classes(tmp_path: Path):

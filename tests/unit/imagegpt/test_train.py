@@ -81,7 +81,7 @@ def test_classes_as_prefix(config: TrainConfig, shapes: dict[str, GPTConfig]):
     train(replace(config, gpt=shapes["classes"]))
     model = ImageGPT.from_pretrained(config.run.folder / "model")
     assert model.config.classes == ("dark", "light")
-    means = model.sample(32, kinds=["light", "dark"]).mean((1, 2, 3))
+    means = model.sample(32, classes=["light", "dark"]).mean((1, 2, 3))
     assert means[::2].mean() > means[1::2].mean() + 0.3
 
 
@@ -118,7 +118,7 @@ def test_over_codes(config: TrainConfig, shards: Path, shapes: dict[str, GPTConf
     gpt = replace(shapes["classes"], vocab=8, length=8)
     train(replace(config, data=data, gpt=gpt, lr=replace(config.lr, steps=3), eval_steps=3))
     model = ImageGPT.from_pretrained(config.run.folder / "model")
-    assert model.layout.shape == (2, 2, 2) and model.sample(2, kinds=["dark"]).shape == (2, 3, 4, 4)
+    assert model.layout.shape == (2, 2, 2) and model.sample(2, classes=["dark"]).shape == (2, 3, 4, 4)
     assert model.complete(torch.rand(1, 3, 4, 4), rows=1).shape == (1, 3, 4, 4)
     with pytest.raises(ValueError, match="data.mirror turns ids of pixels, and these are codes"):
         train(replace(config, data=replace(data, mirror=True), gpt=gpt))

@@ -59,7 +59,7 @@ def test_a_square_of_samples(tmp_path: Path):
 
 def test_a_row_for_each_class(tmp_path: Path):
     """With the names beside them."""
-    sample(model(), tmp_path / "out.png", 2, Sampling(), seed=3, kinds=["b", "a"])
+    sample(model(), tmp_path / "out.png", 2, Sampling(), seed=3, classes=["b", "a"])
     sheet = Image.open(tmp_path / "out.png")
     images = model().sample(4, Sampling(), 3, ["b", "a"])
     left = sheet.width - 2 * (64 + GAP)

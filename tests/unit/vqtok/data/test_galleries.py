@@ -17,8 +17,8 @@ def write_idx(folder: Path, images: int = 5, labels: int | None = 5) -> Path:
     pixels = bytes(number % 256 for number in range(images * 12))
     (folder / "t-images-idx3-ubyte").write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, images, 4, 3) + pixels)
     if labels is not None:
-        kinds = bytes(number % 3 for number in range(labels))
-        (folder / "t-labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, labels) + kinds)
+        labels_of = bytes(number % 3 for number in range(labels))
+        (folder / "t-labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, labels) + labels_of)
     return folder / "t-images-idx3-ubyte"
 
 
@@ -45,7 +45,7 @@ def test_what_every_gallery_tells(word: str):
         assert torch.equal(image, again[number])
         assert torch.equal((image * 255).round().byte(), torch.from_numpy(pixels))
     assert len({gallery.name(number) for number in numbers}) == 5
-    assert all(isinstance(gallery.kind(number), str) for number in numbers)
+    assert all(isinstance(gallery.label(number), str) for number in numbers)
     assert gallery.digest(numbers) == again.digest(numbers) != gallery.digest(range(1, 5))
     gallery.refuse({})
 
@@ -55,16 +55,16 @@ def test_classes_of_a_folder(tmp_path: Path):
     for name in ("cat/1.png", "dog/deep/2.png"):
         write_picture(tmp_path / name, torch.zeros(3, 4, 4))
     gallery = open_gallery(tmp_path, 4)
-    assert [gallery.kind(0), gallery.kind(1)] == ["cat", "dog"]
+    assert [gallery.label(0), gallery.label(1)] == ["cat", "dog"]
     write_picture(tmp_path / "3.png", torch.zeros(3, 4, 4))
-    assert {open_gallery(tmp_path, 4).kind(number) for number in range(3)} == {None}
+    assert {open_gallery(tmp_path, 4).label(number) for number in range(3)} == {None}
 
 
 def test_classes_of_an_idx_file(tmp_path: Path):
     """Those of the file of labels beside it, if there is one and it is as long."""
     gallery = open_gallery(write_idx(tmp_path / "with"), 8)
-    assert [gallery.kind(number) for number in range(5)] == ["0", "1", "2", "0", "1"]
-    assert open_gallery(write_idx(tmp_path / "without", labels=None), 8).kind(0) is None
+    assert [gallery.label(number) for number in range(5)] == ["0", "1", "2", "0", "1"]
+    assert open_gallery(write_idx(tmp_path / "without", labels=None), 8).label(0) is None
     with pytest.raises(ValueError, match="labels-idx1-ubyte has the classes of .4,. images, .* has 5 images"):
         IdxGallery(write_idx(tmp_path / "short", labels=4), 8)
 

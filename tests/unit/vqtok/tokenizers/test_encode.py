@@ -181,11 +181,11 @@ def test_classes_travel_along(job: Job, tokenizer: VQTokenizer):
     spoil(job, "1/05.png")
     encode(job)
     for facts in Shards(job.out).facts:
-        assert facts["classes"] == [name.partition("/")[0] for name in facts["names"]]
+        assert facts["labels"] == [name.partition("/")[0] for name in facts["names"]]
     shutil.rmtree(job.out)
     write_picture(job.data / "2.png", torch.zeros(3, 24, 20))
     encode(job)
-    assert not any("classes" in facts for facts in Shards(job.out).facts)
+    assert not any("labels" in facts for facts in Shards(job.out).facts)
 
 
 def test_emoji_and_idx_files(job: Job, tokenizer: VQTokenizer, tmp_path: Path):
@@ -194,14 +194,14 @@ def test_emoji_and_idx_files(job: Job, tokenizer: VQTokenizer, tmp_path: Path):
     shards = Shards(job.out)
     gallery = open_gallery("emoji:validation:6", 16)
     assert len(shards) == 6 and shards.facts[1]["names"] == [gallery.name(4), gallery.name(5)]
-    assert shards.facts[1]["classes"] == [gallery.kind(4), gallery.kind(5)]
+    assert shards.facts[1]["labels"] == [gallery.label(4), gallery.label(5)]
     image = (gallery[5] * 255).round() / 255
     assert torch.equal(shards[5], tokenizer.encode(image[None]).flatten())
     for name, shape in (("images-idx3", (3, 4, 4)), ("labels-idx1", (3,))):
         data = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
         (tmp_path / f"t-{name}-ubyte").write_bytes(data + bytes(torch.Size(shape).numel()))
     encode(replace(job, data=tmp_path / "t-images-idx3-ubyte", out=tmp_path / "gray"))
-    assert Shards(tmp_path / "gray").facts[0]["classes"] == ["0", "0", "0"]
+    assert Shards(tmp_path / "gray").facts[0]["labels"] == ["0", "0", "0"]
 
 
 def test_several_ids_a_code(job: Job, config: TokenizerConfig, tmp_path: Path):

@@ -15,7 +15,7 @@ import torch
 from vqtok.data.pictures import write_picture
 from vqtok.storage import folders
 from vqtok.tokenizers import load_tokenizer
-from vqtok.tokenizers.fit_palette import Colors, TrainConfig, add, scaled, spread, step, train
+from vqtok.tokenizers.fit_palette import Colors, TrainConfig, add, improved, scaled, spread, train
 from vqtok.tokenizers.palette import PaletteConfig
 
 
@@ -68,7 +68,7 @@ def test_counting():
 def test_a_step_is_lloyds(colors: Colors):
     """Means of all pixels that are nearest to a center, in float64 one by one, and their error."""
     centers = spread(colors, 7, seed=0)
-    moved, error = step(colors, centers)
+    moved, error = improved(colors, centers)
     pixels = scaled(colors.values).double().repeat_interleave(colors.counts, dim=0)
     far = (pixels[:, None] - centers.double()).square().sum(-1)
     ids = far.argmin(1)
@@ -81,7 +81,7 @@ def test_no_step_is_uphill(colors: Colors):
     """The error never rises, and ends where nothing moves."""
     centers, errors = spread(colors, 7, seed=0), []
     for _ in range(200):
-        moved, error = step(colors, centers)
+        moved, error = improved(colors, centers)
         errors.append(error)
         if torch.equal(moved, centers):
             break
@@ -93,7 +93,7 @@ def test_no_step_is_uphill(colors: Colors):
 def test_an_idle_center_moves_to_the_worst_color():
     """A center that nobody chooses becomes the color whose pixels cost most."""
     colors = Colors(torch.tensor([[0, 0, 0], [10, 0, 0], [255, 255, 255]]), torch.tensor([50, 30, 1]))
-    moved, _ = step(colors, scaled(torch.tensor([[0, 0, 0], [255, 0, 255]]) * 1.0).clamp(-1, 0.5)[[0, 0]])
+    moved, _ = improved(colors, scaled(torch.tensor([[0, 0, 0], [255, 0, 255]]) * 1.0).clamp(-1, 0.5)[[0, 0]])
     assert torch.equal(moved[1], torch.ones(3))
 
 

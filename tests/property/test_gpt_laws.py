@@ -152,7 +152,7 @@ def test_any_chunking_gives_the_same_scores(data, seed, shape):
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("static", [False, True])
 def test_any_kind_of_cache_gives_the_same_scores(shape, times, static):
-    """What follows a prompt is scored as in one pass, if it is shared or not, if addresses are fixed or not."""
+    """What follows a prompt is scored as in one pass, be it shared or not, at fixed addresses or not."""
     gpt = lively(**shape)
     prompts, tails = torch.randint(19, (2, 6)), torch.randint(19, (2 * times, LENGTH - 6))
     given, cache = beginning(gpt, 2), KVCache(gpt.config, batch=2)

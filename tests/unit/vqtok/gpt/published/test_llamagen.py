@@ -131,7 +131,7 @@ def test_published_sizes(size):
 
 @pytest.mark.parametrize("where", ["model", "module", "state_dict", None])
 def test_files(tensors, where, tmp_path: Path):
-    """A checkpoint of training, its arguments an argparse.Namespace, or bare tensors; nothing is unpickled."""
+    """A checkpoint of training, its arguments an argparse.Namespace, or bare tensors; nothing unpickled."""
     arguments = argparse.Namespace(image_size=64, downsample_size=16, gpt_model="GPT-B")
     beside = {"args": arguments, "steps": 3, "ema": {"x": 1}}
     content = tensors if where is None else {where: tensors} | beside

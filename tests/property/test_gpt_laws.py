@@ -5,8 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqtok.gpt.cache import KVCache
+from vqtok.gpt.cache import KVCache, SharedKVCache
 from vqtok.gpt.config import AttentionConfig, GPTConfig, HeadConfig, RangeConfig
+from vqtok.gpt.generation import Prompt, generate
+from vqtok.gpt.graphs import StaticKVCache
 from vqtok.gpt.masks import CausalConfig, GridConfig
 from vqtok.gpt.mlps import GELUConfig, QuickGELUConfig
 from vqtok.gpt.model import GPT
@@ -147,6 +149,37 @@ def test_any_chunking_gives_the_same_scores(data, seed, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("static", [False, True])
+def test_any_kind_of_cache_gives_the_same_scores(shape, times, static):
+    """What follows a prompt is scored as in one pass, be it shared or not, at fixed addresses or not."""
+    gpt = lively(**shape)
+    prompts, tails = torch.randint(19, (2, 6)), torch.randint(19, (2 * times, LENGTH - 6))
+    given, cache = beginning(gpt, 2), KVCache(gpt.config, batch=2)
+    gpt(prompts, cache=cache, **given)
+    cache = SharedKVCache(cache, times) if times > 1 else cache
+    cache = StaticKVCache(cache) if static else cache
+    found = torch.cat([gpt(piece, cache=cache) for piece in tails.split([1, 1, 5, 3], dim=1)], dim=1)
+    written_out = torch.cat((prompts.repeat_interleave(times, 0), tails), dim=1)
+    whole = gpt(written_out, **{name: x.repeat_interleave(times, 0) for name, x in given.items()})
+    torch.testing.assert_close(found, whole[:, 6 - LENGTH :], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("candidates", [1, 2])
+def test_greedy_drawing_takes_the_best_at_every_place(shape, candidates):
+    """Up to the last place of the model, of scores without a cache."""
+    gpt, ids = lively(**shape), torch.randint(19, (2, 3))
+    given = beginning(gpt, 2)
+    prompt, greedy = Prompt(ids=ids, **given), Sampling(temperature=0)
+    drawn = generate(gpt, prompt, LENGTH - 3, greedy, candidates=candidates)
+    whole = torch.cat((ids.repeat_interleave(candidates, 0), drawn), dim=1)
+    given = {name: x.repeat_interleave(candidates, 0) for name, x in given.items()}
+    scores = gpt(whole[:, :-1].contiguous(), **given)[:, 3 - LENGTH :]
+    assert torch.equal(scores.argmax(-1), drawn)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_the_future_cannot_change_the_past(shape):
     """Another id at position p leaves the scores before p bit for bit alike and changes those of p.
 
@@ -190,16 +223,17 @@ def test_without_places_only_distances_matter():
     torch.testing.assert_close(gpt(ids), expected, atol=2e-5, rtol=0)
 
 
-def smallest_set(
-    scores: torch.Tensor, temperature: float, top_k: int | None, top_p: float | None
-) -> set[int]:
-    """By the definition: the k best, then the fewest of them that reach p together."""
-    order = scores.argsort(descending=True).tolist()[: top_k or len(scores)]
-    shares = (scores[order].double() / temperature).softmax(-1)
-    for size in range(1, len(order) + 1):
-        if top_p is not None and shares[:size].sum() >= top_p:
-            return set(order[:size])
-    return set(order)
+def smallest_set(scores: torch.Tensor, sampling: Sampling) -> set[int]:
+    """By the definitions: the k best, the fewest of them that reach p together, those not too unlikely."""
+    order = scores.argsort(descending=True).tolist()[: sampling.top_k or len(scores)]
+    shares = (scores[order].double() / sampling.temperature).softmax(-1)
+    size = len(order)
+    if sampling.top_p is not None:
+        reaching = [count for count in range(1, size + 1) if shares[:count].sum() >= sampling.top_p]
+        size = reaching[0] if reaching else size
+    if sampling.min_p is not None:
+        size = sum(bool(share >= sampling.min_p * shares[0]) for share in shares[:size])
+    return set(order[:size])
 
 
 @settings(max_examples=200, deadline=None)
@@ -208,15 +242,16 @@ def smallest_set(
     temperature=st.floats(0.2, 4),
     top_k=st.none() | st.integers(1, 30),
     top_p=st.none() | st.floats(0.01, 0.99),
+    min_p=st.none() | st.floats(0.01, 0.99),
 )
-def test_top_k_and_top_p_keep_exactly_the_smallest_right_set(seed, temperature, top_k, top_p):
-    """The kept ids are the k best, then the fewest that reach p; each row has its own."""
+def test_what_is_kept_is_exactly_the_smallest_right_set(seed, temperature, top_k, top_p, min_p):
+    """The kept ids are the k best, of these the fewest that reach p, of these the likely; by row."""
     logits = 3 * torch.randn(3, 25, generator=torch.Generator().manual_seed(seed))
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     ids, shares = shortlist(logits, sampling)
     for row in range(3):
         kept = set(ids[row][shares[row] > 0].tolist())
-        assert kept == smallest_set(logits[row], temperature, top_k, top_p)
+        assert kept == smallest_set(logits[row], sampling)
 
 
 @settings(max_examples=60, deadline=None)

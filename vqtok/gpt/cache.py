@@ -164,7 +164,7 @@ class SharedKVCache:
         self.own.rewind(filled - self.prompt.filled)
 
     def first(self, batch: int) -> "SharedKVCache":
-        """The first `batch` sequences, all those of some prompts, as a cache of their own, in the same store."""
+        """The first `batch` sequences, all those of some prompts, as a cache of their own, in one store."""
         part = copy(self)
         part.batch = batch
         part.prompt = self.prompt.first(batch * self.prompt.batch // self.batch)

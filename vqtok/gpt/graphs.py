@@ -49,7 +49,7 @@ class StaticKVCache:
         self, layer: int, keys: Tensor, values: Tensor
     ) -> tuple[Tensor, Tensor] | tuple[Shared, Shared]:
         """Puts keys and values (b, m, t, k) at the next places; returns all the room, (b, m, s, k) each."""
-        shared = self._prompt.filled if self._prompt else 0
+        shared = 0 if self._prompt is None else self._prompt.filled
         places = self._next - shared + torch.arange(keys.shape[2], device=keys.device)
         own = self._own.layers[layer]
         for held, written in zip(own, (keys, values), strict=True):

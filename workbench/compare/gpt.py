@@ -1,11 +1,11 @@
 """`vqtok compare speed gpt`: training steps and drawn images of small transformers, ours and transformers'.
 
-All have the same depth, width, heads, length and vocabulary, in float32 unless the row says otherwise, and
-weights as they are initialized. ImageGPT has biases, learned positions and an MLP of 4 x width; Llama and we
-have none of these, and one of three matrices of 8/3 x width, which is as large. Dropout is off unless the row
-says so. Drawing is at temperature 1 from all ids, by each package's own `generate`.
+All have the same depth, width, heads, length and vocabulary, and weights as they are initialized, in float32
+unless the row says otherwise. Two shapes are compared: Llama's, which is our usual one, and ImageGPT's, with
+biases, learned positions and an MLP of two matrices. Dropout is off unless the row says so. Drawing is at
+temperature 1 from all ids, by each package's own `generate`.
 
-Letters: b batch, t tokens, d width.
+Letters: b batch, t tokens.
 """
 
 from collections.abc import Callable
@@ -20,13 +20,14 @@ from vqtok.gpt.generation import generate
 from vqtok.gpt.int8 import int8_copy
 from vqtok.gpt.loss import next_token_loss
 from vqtok.gpt.model import GPT
+from vqtok.gpt.published.imagegpt import imagegpt_config
 from vqtok.gpt.sampling import Sampling, draw
 from workbench.compare.speed import Call, Comparison, Contestant
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A transformer of this shape, and how many sequences it is given; the last id starts an image."""
+    """A transformer of this size, and how many sequences it is given; the last id starts an image."""
 
     batch: int
     depth: int = 8
@@ -36,11 +37,17 @@ class Case:
     vocab: int = 513
 
     @property
-    def config(self) -> GPTConfig:
-        """Of our transformer."""
+    def llama(self) -> GPTConfig:
+        """In Llama's shape."""
         return GPTConfig(
             vocab=self.vocab, length=self.length, width=self.width, depth=self.depth, heads=self.heads
         )
+
+    @property
+    def image_gpt(self) -> GPTConfig:
+        """In ImageGPT's shape, which starts an image by itself."""
+        settings = {"vocab_size": self.vocab, "n_positions": self.length, "n_embd": self.width}
+        return imagegpt_config(settings | {"n_layer": self.depth, "n_head": self.heads})
 
     def ids(self, count: int) -> Tensor:
         """(b, count): the start of an image and random colors."""
@@ -52,7 +59,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Case):
-    """One step on whole images."""
+    """One step on whole images, every token of them predicted."""
 
     @property
     def tokens(self) -> int:
@@ -62,7 +69,8 @@ class Training(Case):
     @property
     def operations(self) -> float:
         """Floating-point, forward and backward, with the causal half of attention only."""
-        products = self.config.parameters - self.vocab * self.width  # the embedding is looked up
+        looked_up, norms = self.vocab * self.width, (2 * self.depth + 1) * self.width
+        products = self.llama.parameters - looked_up - norms
         attention = 6 * self.depth * self.batch * self.length**2 * self.width
         return 6 * products * self.tokens + attention
 
@@ -93,46 +101,55 @@ class Continuing(Drawing):
 
 
 def _training(
-    model: nn.Module, scores: Callable[[Tensor], Tensor], case: Training, device: torch.device, bf16: bool
+    model: nn.Module, scores: Callable[[Tensor], Tensor], ids: Tensor, next_ids: Tensor, bf16: bool = False
 ) -> Call:
-    """A step of AdamW on whole images, every token of them predicted."""
-    ids = case.ids(case.length + 1).to(device)
-    seen, next_ids = ids[:, :-1].contiguous(), ids[:, 1:]
-    optimizer = torch.optim.AdamW(model.to(device).train().parameters(), fused=True)
+    """A step of AdamW on ids (b, t) and what they predict."""
+    optimizer = torch.optim.AdamW(model.train().parameters(), fused=True)
 
     def call() -> None:
         optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = scores(seen)
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=bf16):
+            logits = scores(ids)
         next_token_loss(logits, next_ids).backward()
         optimizer.step()
 
     return call
 
 
-def _ours(bf16: bool = False, convert: Callable[[GPT], GPT] | None = None) -> Contestant:
-    """Our transformer; `convert` makes of it what draws, which does not train."""
+def _gpt(config: GPTConfig, device: torch.device) -> GPT:
+    torch.manual_seed(0)
+    return GPT(config).to(device)
+
+
+def _ours(
+    config: Callable[[Case], GPTConfig], bf16: bool = False, lighten: Callable[[GPT], GPT] | None = None
+) -> Contestant:
+    """Our transformer of a shape; bf16 is by autocast in training, and `lighten` makes what draws."""
 
     def prepare(case: Case, device: torch.device) -> Call | None:
-        torch.manual_seed(0)
-        gpt = GPT(case.config).to(device)
+        gpt = _gpt(config(case), device)
+        own_start = gpt.config.prefix_places
         if isinstance(case, Training):
-            return None if convert and not bf16 else _training(gpt, gpt, case, device, bf16)
-        gpt, ids = (convert(gpt) if convert else gpt), case.ids(case.prompt).to(device)
-        once, candidates = (ids[:1], case.batch) if isinstance(case, Continuing) else (ids, 1)
-        return lambda: generate(gpt, once, case.count, Sampling(), _generator(), candidates=candidates)
+            ids = case.ids(case.length + 1).to(device)
+            if lighten and not bf16:
+                return None
+            return _training(gpt, gpt, ids[:, own_start:-1].contiguous(), ids[:, 1:], bf16)
+        gpt = lighten(gpt) if lighten else gpt
+        ids, candidates = case.ids(case.prompt)[:, own_start:].to(device), 1
+        if isinstance(case, Continuing):
+            ids, candidates = ids[:1], case.batch
+        return lambda: generate(gpt, ids, case.count, Sampling(), _generator(), candidates=candidates)
 
     return Contestant(prepare=prepare, package="vqtok")
 
 
-def _ours_continuing(separately: bool) -> Contestant:
-    """Our transformer without sharing: prompts written out into one batch, or drawn one after the other."""
+def _unshared(separately: bool) -> Contestant:
+    """Ours, with the prompt written out for every continuation, in one batch or one after the other."""
 
     def prepare(case: Case, device: torch.device) -> Call | None:
         if not isinstance(case, Continuing):
             return None
-        torch.manual_seed(0)
-        gpt, ids = GPT(case.config).to(device), case.ids(case.prompt).to(device)
+        gpt, ids = _gpt(case.llama, device), case.ids(case.prompt).to(device)
         batches = ids.split(1 if separately else case.batch)
         return lambda: [generate(gpt, batch, case.count, Sampling(), _generator()) for batch in batches]
 
@@ -140,11 +157,10 @@ def _ours_continuing(separately: bool) -> Contestant:
 
 
 def _uncached(case: Case, device: torch.device) -> Call | None:
-    """Our transformer, reading all tokens anew for each."""
+    """Ours, reading all tokens anew for each."""
     if not isinstance(case, Uncached):
         return None
-    torch.manual_seed(0)
-    gpt, start = GPT(case.config).to(device).eval(), case.ids(case.prompt).to(device)
+    gpt, start = _gpt(case.llama, device).eval(), case.ids(case.prompt).to(device)
 
     @torch.inference_mode()
     def call() -> Tensor:
@@ -159,8 +175,6 @@ def _uncached(case: Case, device: torch.device) -> Call | None:
 
 
 def _image_gpt(dropout: float = 0.0) -> Contestant:
-    """Theirs, in the usual shape of the package."""
-
     def prepare(case: Case, device: torch.device) -> Call | None:
         from transformers import ImageGPTConfig, ImageGPTForCausalImageModeling
 
@@ -174,7 +188,6 @@ def _image_gpt(dropout: float = 0.0) -> Contestant:
             n_head=case.heads,
             **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout),
         )
-        torch.manual_seed(0)
         return _theirs(ImageGPTForCausalImageModeling(config), case, device)
 
     return Contestant(prepare=prepare, package="transformers")
@@ -183,11 +196,10 @@ def _image_gpt(dropout: float = 0.0) -> Contestant:
 def _llama(case: Case, device: torch.device) -> Call:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=case.vocab,
         hidden_size=case.width,
-        intermediate_size=case.config.inner,
+        intermediate_size=case.llama.inner,
         num_hidden_layers=case.depth,
         num_attention_heads=case.heads,
         max_position_embeddings=case.length,
@@ -198,13 +210,15 @@ def _llama(case: Case, device: torch.device) -> Call:
 
 
 def _theirs(model: nn.Module, case: Case, device: torch.device) -> Call:
-    """A call of a transformers model; it continues one prompt in several ways by its own means."""
+    """A call of a transformers model, which continues one prompt in several ways by its own means."""
+    model.to(device)
     if isinstance(case, Training):
-        return _training(model, lambda ids: model(input_ids=ids, use_cache=False).logits, case, device, False)
-    model.to(device).eval()
+        ids = case.ids(case.length + 1).to(device)
+        return _training(model, lambda ids: model(ids, use_cache=False).logits, ids[:, :-1], ids[:, 1:])
     ids, times = case.ids(case.prompt).to(device), 1
     if isinstance(case, Continuing):
         ids, times = ids[:1], case.batch
+    model.eval()
     options = {"min_new_tokens": case.count, "max_new_tokens": case.count, "num_return_sequences": times}
 
     def call() -> Tensor:
@@ -218,12 +232,11 @@ def _ceiling(case: Case, device: torch.device) -> Call:
     """In training, as many operations in products of large matrices; in drawing, the linear layers alone."""
     if isinstance(case, Training):
         return _products(case.operations, device)
-    torch.manual_seed(0)
-    gpt = GPT(case.config).to(device)
+    gpt = _gpt(case.llama, device)
     matrices = [module.weight for module in gpt.modules() if isinstance(module, nn.Linear)]
     prompts = 1 if isinstance(case, Continuing) else case.batch
     inputs = {
-        rows: {width: torch.randn(rows, width, device=device) for width in (case.width, case.config.inner)}
+        rows: {width: torch.randn(rows, width, device=device) for width in (case.width, gpt.config.inner)}
         for rows in (prompts * case.prompt, case.batch)
     }
 
@@ -278,11 +291,12 @@ COMPARISON = Comparison(
         "Eight continuations of 64 tokens of one prompt of 960": Continuing(batch=8, prompt=960, count=64),
     },
     contestants={
-        "vqtok": _ours(),
-        "vqtok, bfloat16": _ours(bf16=True, convert=lambda gpt: gpt.bfloat16()),
-        "vqtok, int8 weights": _ours(convert=int8_copy),
-        "vqtok, prompt written out": _ours_continuing(separately=False),
-        "vqtok, one after the other": _ours_continuing(separately=True),
+        "vqtok": _ours(lambda case: case.llama),
+        "vqtok, bfloat16": _ours(lambda case: case.llama, bf16=True, lighten=lambda gpt: gpt.bfloat16()),
+        "vqtok, int8 weights": _ours(lambda case: case.llama, lighten=int8_copy),
+        "vqtok, in ImageGPT's shape": _ours(lambda case: case.image_gpt),
+        "vqtok, prompt written out": _unshared(separately=False),
+        "vqtok, one after the other": _unshared(separately=True),
         "vqtok, no cache": Contestant(prepare=_uncached, package="vqtok"),
         "transformers ImageGPT": _image_gpt(),
         "transformers ImageGPT, its dropout of 0.1": _image_gpt(dropout=0.1),
@@ -291,7 +305,7 @@ COMPARISON = Comparison(
     },
     ours="vqtok",
     ceiling="ceiling",
-    unit=lambda case: 4 * case.config.parameters,
+    unit=lambda case: 4 * case.llama.parameters,
     unit_name="the float32 weights",
     rate=lambda case: case.tokens,
     rate_name="tokens/s",

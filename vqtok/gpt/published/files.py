@@ -65,10 +65,10 @@ def read_published(source: Source, inside: Iterable[str] = INSIDE) -> Published:
             f"{Path(source) / CONFIG} is missing: a published transformer is config.json and "
             f"{WEIGHTS[1]}, or a file of weights"
         )
-    tensors = {}
+    settings, tensors = read_json(config), {}
     for path in _shards(source):
         tensors |= open_checkpoint(path, tuple(inside))[0]
-    return Published(str(source), tensors, read_json(config))
+    return Published(str(source), tensors, settings)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -226,9 +226,7 @@ def test_a_class_is_left_out_for_guidance(lively):
     """After classes the unconditional half begins with no class; ids need not come before."""
     gpt = lively(replace(CONFIG, period=None, prefix=ClassesConfig(classes=4)))
     classes, empty = torch.tensor([0, 3]), torch.empty(2, 0, dtype=torch.int64)
-    drawn = generate(
-        gpt, Prompt(ids=empty, prefix=classes), 9, replace(GREEDY, guidance=Constant(scale=3))
-    )
+    drawn = generate(gpt, Prompt(ids=empty, prefix=classes), 9, replace(GREEDY, guidance=Constant(scale=3)))
     seen = drawn[:, :-1].contiguous()
     conditional, none = gpt(seen, prefix=classes), gpt(seen, prefix=torch.tensor([4, 4]))
     assert torch.equal((conditional + 2 * (conditional - none)).argmax(-1), drawn)

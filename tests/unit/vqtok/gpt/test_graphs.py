@@ -7,7 +7,7 @@ import torch
 
 from vqtok.gpt.cache import KVCache, SharedKVCache
 from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.generation import Prompt, generate
+from vqtok.gpt.generation import Prompt, generate, stream
 from vqtok.gpt.graphs import Captured, StaticKVCache, repeated
 from vqtok.gpt.guidance import CutOff
 from vqtok.gpt.sampling import Sampling
@@ -72,18 +72,28 @@ def test_captured_steps_draw_what_steps_draw(gpt, candidates, monkeypatch):
 
 
 @pytest.mark.gpu
-def test_a_captured_step_waits_for_nothing(gpt):
-    """Not one of many tokens makes the CPU wait for the GPU."""
-    gpt.cuda()
+def test_tokens_wait_for_nothing(gpt):
+    """From the third on, when the step is captured, no token makes the CPU wait for the GPU."""
+    ids, allowed = torch.zeros(2, 5, dtype=torch.int64, device="cuda"), torch.arange(23) < 20
+    sampling = Sampling(top_k=9, top_p=0.9, min_p=0.01)
+    tokens = stream(gpt.cuda(), ids, 9, sampling, [1, 2], allowed)
+    for _ in range(2):
+        next(tokens)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        assert len([*tokens]) == 7
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+def test_captured_steps_count(gpt):
+    """The cache that they fill knows how many tokens it holds, though no Python runs in a captured step."""
     cache = KVCache(CONFIG, batch=2)
-    gpt(torch.zeros(2, 5, dtype=torch.int64, device="cuda"), cache=cache)
+    gpt.cuda()(torch.zeros(2, 5, dtype=torch.int64, device="cuda"), cache=cache)
     ids = torch.zeros(2, dtype=torch.int64, device="cuda")
     with torch.inference_mode():
         step = Captured(lambda cache, ids: gpt(ids[:, None], cache)[:, 0].argmax(-1), cache, ids)
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            for _ in range(5):
-                ids = step(ids)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+        for _ in range(5):
+            ids = step(ids)
     assert cache.filled == 10

@@ -98,3 +98,35 @@ class Nested:
 def test_what_differs_from_defaults(record: Nested, told: dict):
     """Only that, and kinds; a nested record that is its own default but not the setting's is told too."""
     assert changed(record) == told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mover:
+    """One whose setting lives in a part since some version."""
+
+    MOVED = {"codes": "part.codes"}
+
+    part: Plain = Plain()
+    name: str = "x"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Above:
+    """One that holds it."""
+
+    inner: Mover = Mover()
+
+
+@pytest.mark.parametrize("data", [{"codes": 7}, {"part": {"codes": 7}}, {"part": {}, "codes": 7}])
+def test_settings_that_moved_are_found(data):
+    """Where older versions wrote them, at any depth; the given mapping stays as it was."""
+    given = {"inner": {"name": "y"} | data}
+    before = repr(given)
+    assert decode(Above, given, "here") == Above(inner=Mover(part=Plain(codes=7), name="y"))
+    assert repr(given) == before
+
+
+def test_a_setting_in_its_old_and_its_new_place_is_refused():
+    """Nobody guesses which one is meant."""
+    with pytest.raises(ValueError, match="here: unknown setting `inner.codes`"):
+        decode(Above, {"inner": {"codes": 7, "part": {"codes": 8}}}, "here")

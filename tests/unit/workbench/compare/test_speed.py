@@ -71,6 +71,16 @@ def test_the_tables(comparison: Comparison, monkeypatch: pytest.MonkeyPatch):
     assert "One call makes numbers. CPU time of all threads, median of 1" in text
 
 
+def test_a_column_of_rates(comparison: Comparison, monkeypatch: pytest.MonkeyPatch):
+    """Where a call handles so much of something, the table ends with how much of it a second."""
+    calls = {name: Timing([4.0], [3.0]) for name in "ab"}
+    monkeypatch.setattr(speed, "time_together", lambda *arguments: calls)
+    monkeypatch.setattr(speed, "growth_in_a_process", lambda *arguments: None)
+    counted = replace(comparison, rate=lambda case: 10 * case, rate_name="numbers/s")
+    small, large = speed.compare("module", counted, CPU, rounds=1).split("**large**")
+    assert "| numbers/s |" in small and "| – | – | 2,500 |" in small and "| – | – | 5,000 |" in large
+
+
 def test_a_missing_peer_is_one_line(comparison: Comparison):
     """The package and the extra that brings it are named before anything is measured."""
     absent = replace(sized(1), package="no-such-package")

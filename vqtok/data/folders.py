@@ -192,7 +192,10 @@ def _found(folder: Path) -> tuple[list[Path], Counter[str]]:
 
 def _length(path: Path) -> int:
     """Bytes of a file, of the one behind a link; of the link itself if it leads nowhere."""
-    return path.stat(follow_symlinks=path.exists()).st_size
+    try:
+        return path.stat().st_size
+    except OSError:
+        return path.lstat().st_size
 
 
 def _listed(reasons: Mapping[Path | str, str]) -> str:

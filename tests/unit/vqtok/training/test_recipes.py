@@ -115,10 +115,11 @@ def test_flags_in_two_words():
     assert config == TrainConfig(model=Model(quantizer=Table(codes=9, beta=0.1), size=2), steps=3)
 
 
-def test_a_value_that_is_the_name_of_a_setting():
+@pytest.mark.parametrize("name", ["quantizer", "myquantizer"])
+def test_a_value_that_ends_like_a_setting(name: str):
     """It is the other flag's value, and no flag."""
-    words = ["--quantizer.codes", "8", "--name", "quantizer", "--size", "2"]
-    assert parse(Named, words) == Named(quantizer=Table(codes=8), name="quantizer", size=2)
+    words = ["--quantizer.codes", "8", "--name", name, "--size", "2"]
+    assert parse(Named, words) == Named(quantizer=Table(codes=8), name=name, size=2)
 
 
 @pytest.mark.parametrize(

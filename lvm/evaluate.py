@@ -3,7 +3,7 @@
 Kind and content are scored apart, and every score stands between its ceiling (the tokenizer's round trip of
 the right answer) and its floors (a copy of the query, a copy of the last answer shown).
 
-    vqtok evaluate lvm --model runs/lvm-emoji64/model --out runs/evaluation-lvm
+    vqtok evaluate lvm --model runs/lvm-emoji64/model --out runs/evaluate-lvm
 
 Letters: q questions, t tokens of an image, c h w image; r rows of a sheet.
 """
@@ -74,8 +74,8 @@ class Report:
         answer_shots: The same for the answers.
         seed: Of the questions.
         tasks: By name.
-        trained: The tasks of training taken together: nats, gains, and the mean of each score of the answers,
-            `content` over the style tasks only.
+        trained: The tasks of training taken together: nats, gains, and means of the answers' scores: `kind`,
+            `content` of the style tasks, `iou` of the masks; and the judge's own.
         pictures: Task -> (r, 2 answer_shots + 3, 3, h, w): pairs shown, query, answer, right answer. Not in
             the JSON.
     """
@@ -279,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--shots", type=int, nargs="+", default=(0, 1, 3), help="pairs shown, for the losses [0 1 3]")
     add("--answer-shots", type=int, default=3, help="pairs shown, for generated answers [%(default)s]")
     add("--seed", type=int, default=0, help="of the questions [%(default)s]")
-    add("--out", type=Path, default=Path("runs/evaluation-lvm"), help="folder for the files [%(default)s]")
+    add("--out", type=Path, default=Path("runs/evaluate-lvm"), help="folder for the files [%(default)s]")
     arguments = parser.parse_args(argv)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     report = evaluate(

@@ -46,8 +46,10 @@ def questions(names: int, shots: int, seed: int, split: str = "test") -> Questio
     """Questions about `names` drawings of a split, each with `shots` others before it.
 
     Raises:
-        ValueError: if the split has too few drawings.
+        ValueError: if the split has too few drawings, or the seed is negative.
     """
+    if seed < 0:
+        raise ValueError(f"seed {seed} is below 0: give any whole number from 0")
     emoji = load_emoji(split)
     if not 2 <= names <= len(emoji):
         raise ValueError(

@@ -37,7 +37,7 @@ class Layout:
 
     @property
     def pad(self) -> int:
-        """Fills up sentences shorter than their neighbors; has no loss."""
+        """Reserved for filling up sentences shorter than their neighbors."""
         return self.codes + 2
 
     @property

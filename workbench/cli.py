@@ -15,7 +15,8 @@ from pathlib import Path
 from vqtok import __version__
 
 Verb = Callable[[argparse.Namespace, list[str]], None]
-PASSED_ON = "Further options go to the module that does it; its own --help lists them."
+PASSED_ON = "`vqtok evaluate tokenizer --help` and `vqtok evaluate lvm --help` list the options."
+RECIPES = (".yaml", ".yml")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,9 +57,9 @@ def _add_verb(
     verbs: argparse._SubParsersAction, run: Verb, description: str, passes_on: bool = False
 ) -> argparse.ArgumentParser:
     """A parser named like the function it runs; one that passes options on leaves --help to the receiver."""
-    name = run.__name__.removeprefix("_")
+    name, sentence = run.__name__.removeprefix("_"), f"{description[0].upper()}{description[1:]}."
     verb = verbs.add_parser(
-        name, help=description, description=f"{description}.", add_help=not passes_on, allow_abbrev=False
+        name, help=description, description=sentence, add_help=not passes_on, allow_abbrev=False
     )
     verb.set_defaults(run=run, passes_on=passes_on)
     return verb
@@ -66,6 +67,7 @@ def _add_verb(
 
 def _add_train(verbs: argparse._SubParsersAction) -> None:
     verb = _add_verb(verbs, _train, "train by a recipe, on every GPU there is", passes_on=True)
+    verb.usage = "vqtok train RECIPE [--SETTING VALUE ...]"
     verb.epilog = (
         "Settings are changed behind the recipe, as in `vqtok train RECIPE --lr.peak 1e-4`; "
         "`vqtok train RECIPE --help` lists them. Start `accelerate launch` yourself, with the command in the "
@@ -95,7 +97,7 @@ def _add_prompt(verbs: argparse._SubParsersAction) -> None:
     add("--out", type=Path, default="answer.png", metavar="PNG", help="prompt and answers [%(default)s]")
     add("--model", metavar="FOLDER", help="a folder or hub id; the shipped weights unless given")
     add("--candidates", type=int, default=1, metavar="N", help="answers to draw [%(default)s]")
-    heat = "0 takes the best token, 1 draws by the model's odds [0 for one answer, 1 for several]"
+    heat = "0 takes the best token, 1 draws by the model's odds [0 for one answer, 1 for several or a cut]"
     add("--temperature", type=float, metavar="T", help=heat)
     add("--top-k", type=int, metavar="K", help="draw from the K best tokens only")
     add("--top-p", type=float, metavar="P", help="draw from the best tokens that make up probability P")
@@ -129,6 +131,8 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
 
     if _asks_for_help(arguments.recipe, rest, arguments.parser):
         return
+    if arguments.recipe.suffix not in RECIPES and any(Path(word).suffix in RECIPES for word in rest):
+        raise ValueError(f"{arguments.recipe} stands where the recipe should: name the recipe first")
     run(arguments.recipe, rest)
 
 
@@ -151,16 +155,19 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _prompt(arguments: argparse.Namespace, rest: list[str]) -> None:
+    import torch
+
     from lvm import DEFAULT_WEIGHTS, LVM
     from vqtok.gpt import Sampling
     from workbench.prompt import prompt
 
-    temperature = arguments.temperature
+    temperature, cuts = arguments.temperature, (arguments.top_k, arguments.top_p)
     if temperature is None:
-        temperature = 0.0 if arguments.candidates == 1 else 1.0
+        temperature = 0.0 if arguments.candidates == 1 and cuts == (None, None) else 1.0
     sampling = Sampling(temperature=temperature, top_k=arguments.top_k, top_p=arguments.top_p)
+    model = LVM.from_pretrained(arguments.model or DEFAULT_WEIGHTS)
     prompt(
-        LVM.from_pretrained(arguments.model or DEFAULT_WEIGHTS),
+        model.to("cuda" if torch.cuda.is_available() else "cpu"),
         pairs=[tuple(pair) for pair in arguments.pair],
         query=arguments.query,
         out=arguments.out,

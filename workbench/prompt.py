@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from torch import Tensor
 
-from vqtok.data.pictures import read_picture
+from vqtok.data.pictures import check_png, read_picture
 from vqtok.gpt import Sampling
 from workbench.sheets import sheet, write_sheet
 
@@ -38,9 +38,11 @@ def prompt(
         seed: Of the drawing.
 
     Raises:
-        ValueError: if there is no pair, a picture is damaged, or the answers are none or several greedy ones.
+        ValueError: if there is no pair, a picture is damaged, `out` is no name for a PNG, the answers are
+            none or several greedy ones, or the seed is no 63-bit number.
         OSError: if a file cannot be opened or written.
     """
+    check_png(out)
     sampling = sampling or Sampling(temperature=0)
     if not pairs:
         raise ValueError("0 pairs show no task: give at least one --pair BEFORE AFTER")
@@ -48,6 +50,8 @@ def prompt(
         raise ValueError(f"{candidates} answers are none: ask for at least 1")
     if candidates > 1 and sampling.temperature == 0:
         raise ValueError(f"{candidates} greedy answers would be the same one: give --temperature, or draw 1")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed {seed} is outside [0, 2^63): give a smaller whole number")
     size = model.tokenizer.config.size
     examples = [(read_picture(before, size), read_picture(after, size)) for before, after in pairs]
     question = read_picture(query, size)

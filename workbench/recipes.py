@@ -22,7 +22,11 @@ def trainer(recipe: Path) -> str:
         ValueError: if no comment of the recipe holds such a command.
         OSError: if the recipe cannot be read.
     """
-    for line in recipe.read_text(encoding="utf-8").splitlines():
+    try:
+        lines = recipe.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{recipe} is no text: name a YAML file such as those in recipes/") from error
+    for line in lines:
         if found := COMMAND.match(line):
             return found[1]
     raise ValueError(

@@ -1,6 +1,9 @@
 """The demo, whole, at toy size."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 from workbench.demo import demo
 from workbench.stages import Settings
 
+ROOT = Path(__file__).parent.parent.parent
 NETWORK = (
     "--tokenizer.autoencoder.channels=8", "--tokenizer.autoencoder.multipliers=[1,2]",
     "--tokenizer.autoencoder.patch=4", "--tokenizer.autoencoder.groups=4", "--tokenizer.quantizer.codes=32",
@@ -61,6 +65,24 @@ def test_quick(settings: Settings, tmp_path: Path, vqtok: Callable, monkeypatch:
     assert_self_contained(page)
     assert (page.count("<svg"), page.count("<table>")) == (0, 1)
     assert {path.name for path in tmp_path.iterdir()} == {"index.html"}
+
+
+def test_nothing_is_written_elsewhere(toys: Path, tmp_path: Path) -> None:
+    """Neither the home folder nor the working directory has a new file after a demo."""
+    homes = {name: tmp_path / name for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
+    here = tmp_path / "here"
+    for folder in (*homes.values(), here):
+        folder.mkdir()
+    code = (
+        "from pathlib import Path; from workbench.demo import demo; from workbench.stages import Settings\n"
+        f"toys = Path({str(toys)!r})\n"
+        f"settings = Settings(model=toys / 'lvm', judge=toys / 'kind', names=2)\n"
+        f"demo(Path({str(tmp_path / 'demo')!r}), quick=True, settings=settings)"
+    )
+    paths = {name: str(folder) for name, folder in homes.items()} | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=here, env=os.environ | paths, check=True)
+    assert (tmp_path / "demo" / "index.html").exists()
+    assert [path for folder in (*homes.values(), here) for path in folder.rglob("*")] == []
 
 
 def assert_self_contained(page: str) -> None:

@@ -28,7 +28,8 @@ NETWORK = (
 )
 SHORT = "--lr.warmup_steps 1 --run.precision no --run.trackers []"
 TOY = {  # beginning of a command -> flags behind it that make it toy-sized
-    "vqtok train recipes/tokenizer/": f"--lr.steps 6 --restart_steps 4 --data.workers 0 {NETWORK} {SHORT}",
+    "vqtok train recipes/tokenizer/": "--lr.steps 6 --restart_steps 4 --data.workers 0 --data.batch 4 "
+    f"{NETWORK} {SHORT}",
     "vqtok encode --pairs": "--pairs 12",
     "vqtok train recipes/lvm/": f"--lr.steps 3 --data.batch 2 --data.held_out 4 --gpt.vocab {CODES + 3} "
     f"--gpt.width 32 --gpt.depth 1 --gpt.heads 2 {SHORT}",
@@ -72,27 +73,33 @@ def place(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def here(place: Path, toys: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That folder as the working directory, and toys in the place of the shipped weights."""
-    monkeypatch.chdir(place)
-    monkeypatch.setattr("lvm.DEFAULT_WEIGHTS", toys / "lvm")
-    monkeypatch.setattr("lvm.evaluate.DEFAULT_WEIGHTS", toys / "lvm")
-    monkeypatch.setattr("vqtok.tokenizers.evaluate.DEFAULT_WEIGHTS", toys / "tokenizer")
-    return place
-
-
-def test_own_pictures_in_four_commands(place: Path, toys: Path) -> None:
-    """The README's four commands, each a process of its own, lead from 200 pictures to an answer."""
+@pytest.fixture(scope="module")
+def trained(place: Path, toys: Path) -> Path:
+    """That folder after the README's four commands for own pictures, each a process of its own."""
     four = next(block for block in blocks(README, "bash") if "folder64" in block).splitlines()
     assert len(four) == 4
     for line in four:
         words = [sys.executable, "-m", "workbench.cli", *toy_sized(line, toys)]
         ran = subprocess.run(words, cwd=place, env=os.environ, capture_output=True, text=True)
         assert ran.returncode == 0, f"{line}\n{ran.stdout}{ran.stderr}"
+    return place
+
+
+@pytest.fixture
+def here(trained: Path, toys: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That folder as the working directory, and toys in the place of the shipped weights."""
+    monkeypatch.chdir(trained)
+    monkeypatch.setattr("lvm.DEFAULT_WEIGHTS", toys / "lvm")
+    monkeypatch.setattr("lvm.evaluate.DEFAULT_WEIGHTS", toys / "lvm")
+    monkeypatch.setattr("vqtok.tokenizers.evaluate.DEFAULT_WEIGHTS", toys / "tokenizer")
+    return trained
+
+
+def test_own_pictures_in_four_commands(trained: Path) -> None:
+    """The README's four commands lead from 200 pictures to an answer."""
     for made in ("tokenizer-folder64/model", "pairs-folder64", "lvm-folder64/model"):
-        assert (place / "runs" / made).is_dir()
-    assert (place / "answer.png").stat().st_size > 1000
+        assert (trained / "runs" / made).is_dir()
+    assert (trained / "answer.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -111,7 +118,10 @@ def test_python(document: Path, here: Path) -> None:
         exec(compile(block, document.name, "exec"), {})  # our own documents
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+WRITTEN = [path for path in ROOT.rglob("*.md") if not {".venv", "runs", "demo"} & {*path.parts}]
+
+
+@pytest.mark.parametrize("document", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links(document: Path) -> None:
     """What a document links to in the checkout is there."""
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text(encoding="utf-8"))

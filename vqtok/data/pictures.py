@@ -75,6 +75,12 @@ def check_form(size: int | None, fit: str) -> None:
         raise ValueError(f"a picture {size} pixels wide holds nothing: give a size of at least 1")
 
 
+def check_png(path: str | Path) -> None:
+    """Raises ValueError unless this is a name for a PNG, which is what is written."""
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"{path} is no name for a PNG, which is what is written: let it end in .png")
+
+
 def write_picture(path: str | Path, image: Tensor) -> None:
     """Write one image as PNG; the file appears whole or not at all.
 
@@ -85,8 +91,7 @@ def write_picture(path: str | Path, image: Tensor) -> None:
     Raises:
         ValueError: if the name, the shape or a value that is no number forbids it.
     """
-    if Path(path).suffix.lower() != ".png":
-        raise ValueError(f"{path} is no name for a PNG, which is what is written: let it end in .png")
+    check_png(path)
     if image.ndim != 3 or len(image) != 3:
         raise ValueError(f"an image of shape {tuple(image.shape)} cannot be written: give (3, h, w)")
     if not image.isfinite().all():

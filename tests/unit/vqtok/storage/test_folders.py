@@ -211,6 +211,27 @@ def test_plain_write_errors_name_the_folder(tmp_path):
         raise OSError(28, "No space left on device")
 
 
+def test_plain_write_errors_name_the_file(tmp_path, monkeypatch):
+    """Nor does that of a file written alone."""
+
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left on device: '.*a.bin'"):
+        write_file(tmp_path / "a.bin", b"new")
+
+
+def test_a_file_is_no_folder_to_replace(tmp_path):
+    """A file, or a link, that stands where the folder shall be is refused and stays."""
+    (tmp_path / "y").write_text("precious")
+    (tmp_path / "z").symlink_to(tmp_path)
+    for path in (tmp_path / "y", tmp_path / "z"):
+        with pytest.raises(FileExistsError, match=f"exists already.*{path}"), publish(path, replace=True):
+            pass
+    assert (tmp_path / "y").read_text() == "precious" and (tmp_path / "z").is_symlink()
+
+
 def test_write_file_writes_and_replaces(tmp_path):
     """Parents are made, bytes are kept."""
     path = tmp_path / "x" / "a.bin"

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from vqtok.storage.folders import TEMPORARY
 from vqtok.training import Run
+from vqtok.training.checkpoints import steps
 from vqtok.training.journal import read_rows
 
 STEPS = 24
@@ -32,18 +33,18 @@ STARTING, TRAINING, SAVING = range(3)
 
 
 def child(folder, phase):
-    """Resume and train to the end; `phase` tells the parent what is going on, and how often it began."""
+    """Resume and train to the end; `phase` tells what is going on, how often it began, and the first step."""
     save = Run.save
 
     def marked_save(run):
-        phase[:] = bytes([SAVING, phase[1] + 1])
+        phase[:2] = bytes([SAVING, phase[1] + 1])
         save(run)
-        phase[:] = bytes([TRAINING, phase[1] + 1])
+        phase[:2] = bytes([TRAINING, phase[1] + 1])
 
     batches = Run.batches
 
     def marked_batches(run, *arguments):
-        phase[:] = bytes([TRAINING, 1])
+        phase[:] = bytes([TRAINING, 1, run.step])
         return batches(run, *arguments)
 
     Run.save, Run.batches = marked_save, marked_batches
@@ -61,7 +62,7 @@ def attempt(folder, target=None, turn=0, delay=0.0):
         turn: Changes of phase to let pass before.
         delay: Seconds from the beginning of the phase.
     """
-    phase = mmap.mmap(-1, 2)
+    phase, saved = mmap.mmap(-1, 3), steps(folder / "checkpoints")
     process = os.fork()
     if process == 0:
         try:
@@ -78,6 +79,8 @@ def attempt(folder, target=None, turn=0, delay=0.0):
         time.sleep(delay)
         os.kill(process, signal.SIGKILL)
     status = ended[1] if ended[0] else os.waitpid(process, 0)[1]
+    if phase[1] and saved:
+        assert phase[2] >= int(saved[-1].name[5:]), f"step {phase[2]}, but {saved[-1].name} was there: lost"
     if os.WIFSIGNALED(status):
         return phase[0]
     assert os.WEXITSTATUS(status) == 0, "the child failed: it did not resume"
@@ -127,17 +130,19 @@ def main():
     lengths = measure(root)
     straight, folder = root / "straight", root / "killed"
     assert attempt(straight) is None
-    counts, finished, began = {TRAINING: 0, SAVING: 0}, 0, time.monotonic()
+    counts, finished, killed, began = {TRAINING: 0, SAVING: 0}, 0, 0, time.monotonic()
     while sum(counts.values()) < wanted or min(counts.values()) < wanted // 3 or finished < 3:
         enough = sum(counts.values()) >= wanted and min(counts.values()) >= wanted // 3
-        target = None if enough else min(counts, key=counts.get)
+        target = None if enough and killed else min(counts, key=counts.get)
         died = attempt(folder, target, dice.randrange(6), dice.uniform(0, lengths.get(target, 0)))
         if died is None:
             check(folder, straight)
-            finished += 1
+            finished += killed > 0
+            killed = 0
             shutil.rmtree(folder)
         else:
             counts[died] += 1
+            killed += 1
     facts = {"training": counts[TRAINING], "saving": counts[SAVING], "finished": finished}
     print(json.dumps({**facts, "seconds": time.monotonic() - began}), file=tell)
 

@@ -92,7 +92,9 @@ def _read(kind: type[Config], argv: Sequence[str]) -> tuple[Config, str]:
     for token in argv:
         _check_flag(token, names)
     words = settle(kind, files, argv)
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    shown = files if {"-h", "--help"} & {*argv} else {}  # then a recipe's settings are the defaults
+    usage = f"vqtok train {' '.join(shown)} [--SETTING VALUE ...]" if shown else None
+    parser = jsonargparse.ArgumentParser(usage=usage, exit_on_error=False, default_config_files=[*shown])
     parser.add_argument("--config", action="config", help="Recipe in YAML; later ones win over earlier ones.")
     parser.add_class_arguments(kind)
     try:

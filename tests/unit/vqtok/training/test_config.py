@@ -187,9 +187,9 @@ def test_help_shows_the_meanings(capsys):
 def test_help_for_a_recipe_shows_its_settings(recipe, capsys):
     """Behind a recipe, --help gives what it says as defaults, and the command as people type it."""
     with pytest.raises(SystemExit):
-        parse(TrainConfig, ["--config", str(recipe), "--help"])
+        parse(TrainConfig, ["--config", recipe(), "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    assert f"usage: vqtok train {recipe} [--SETTING VALUE ...]" in told
+    assert "usage: vqtok train recipe.yaml [--SETTING VALUE ...]" in told
     assert "(type: int, default: 5)" in told  # the recipe's eval_steps
 
 

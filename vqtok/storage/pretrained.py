@@ -6,7 +6,7 @@ setting must fit) and atomic (a folder appears whole or not at all). Nothing is 
 
 import json
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self, get_type_hints
 
 import torch
@@ -47,7 +47,8 @@ class Pretrained(PyTorchModelHubMixin):
         """The model of a folder or of a hub id, in evaluation mode, in the module's own float32.
 
         Args:
-            pretrained_model_name_or_path: A folder is read without touching the network.
+            pretrained_model_name_or_path: A folder is read without touching the network; else `owner/name` on
+                the hub, with a folder behind it if need be.
             force_download: Ignore what the hub's cache holds.
             token: For private models on the hub.
             cache_dir: Where the hub's files are kept.
@@ -141,14 +142,22 @@ def load_weights(model: torch.nn.Module, path: Path | str, part: str = "") -> No
     model.load_state_dict(tensors)
 
 
+def on_hub(place: str) -> tuple[str, str]:
+    """Repository `owner/name` of a place on the hub, and the folder behind it, empty if there is none."""
+    owner, _, rest = place.partition("/")
+    name, _, folder = rest.partition("/")
+    return f"{owner}/{name}" if name else owner, folder
+
+
 def _find(place: str, name: str, options: dict[str, Any]) -> Path:
     """Path of a model's file: in a folder, or downloaded from the hub."""
     if Path(place).exists():
         if not Path(place, name).is_file():
             raise ValueError(f"{place} has no {name}: a model is a folder with {CONFIG} and {WEIGHTS}")
         return Path(place, name)
+    repo, folder = on_hub(place)
     try:
-        return Path(hf_hub_download(place, name, **options))
+        return Path(hf_hub_download(repo, str(PurePosixPath(folder, name)), **options))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(

@@ -32,7 +32,7 @@ def test_help_imports_nothing_heavy():
     assert not HEAVY & {*ran.stderr.split()}
 
 
-VERBS = "train encode evaluate prompt sample complete probe import compare demo".split()
+VERBS = ["train", "encode", "evaluate", "prompt", "sample", "complete", "probe", "import", "compare", "demo"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -15,7 +15,7 @@ import torch
 
 from vqtok.storage.folders import write_file
 from vqtok.tokenizers.palette import PaletteTokenizer
-from vqtok.tokenizers.published.files import config_of, from_hub
+from vqtok.tokenizers.published.files import OutOfReach, config_of, from_hub, names_file
 
 CENTERS, PREPROCESSOR = "kmeans_centers.npy", "preprocessor_config.json"
 MODEL = "imagegpt"  # the `model_type` of folders that hold a palette beside a transformer
@@ -35,8 +35,8 @@ def find_palette(source: str | Path) -> Path | None:
     if place.is_file():
         return place if place.suffix == ".npy" or place.name == PREPROCESSOR else None
     found = [place / name for name in (CENTERS, PREPROCESSOR) if (place / name).is_file()]
-    if not place.exists() and config_of(source).get("model_type") == MODEL:
-        found = [path for path in [from_hub(str(source), PREPROCESSOR)] if path]
+    if not place.exists() and not names_file(source):
+        found = _on_hub(str(source))
     return next((path for path in found if path.name == CENTERS or "clusters" in _settings(path)), None)
 
 
@@ -82,6 +82,16 @@ def write_preprocessor(palette: PaletteTokenizer, folder: str | Path) -> None:
         "size": {"height": side, "width": side},
     }
     write_file(Path(folder) / PREPROCESSOR, (json.dumps(settings, indent=1) + "\n").encode())
+
+
+def _on_hub(source: str) -> list[Path]:
+    """The settings of a model of this family on the hub; nothing of others, or where there is no network."""
+    try:
+        family = config_of(source).get("model_type")
+        path = from_hub(source, PREPROCESSOR) if family == MODEL else None
+    except OutOfReach:
+        return []
+    return [path] if path else []
 
 
 def _array(path: Path) -> np.ndarray:

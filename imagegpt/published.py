@@ -33,7 +33,7 @@ from vqtok.gpt.published.files import read_published
 from vqtok.gpt.published.imagegpt import load_imagegpt
 from vqtok.storage.tensors import check_tensors
 from vqtok.tokenizers.palette import PaletteTokenizer
-from vqtok.tokenizers.published.files import config_of
+from vqtok.tokenizers.published.files import OutOfReach, config_of, names_file
 from vqtok.tokenizers.published.palettes import MODEL, PREPROCESSOR, find_palette, read_palette
 
 EPS = 1e-5  # of the norms in OpenAI's code
@@ -44,12 +44,17 @@ WHOLE = {"wte": "embed.weight", "wpe": "positions.weight", "ln_f/g": "norm.weigh
 def is_imagegpt(source: str | Path) -> bool:
     """Whether `source` is a published ImageGPT: a folder or hub id of transformers', or an .npz of variables.
 
+    What the hub cannot be asked about is none.
+
     Raises:
         ValueError: if a config.json is damaged, or the hub refuses.
     """
     if Path(source).suffix == ".npz":
         return Path(source).is_file()
-    return not Path(source).is_file() and config_of(source).get("model_type") == MODEL
+    try:
+        return not names_file(source) and config_of(source).get("model_type") == MODEL
+    except OutOfReach:
+        return False
 
 
 def import_imagegpt(source: str | Path, folder: str | Path, palette: str | Path | None = None) -> str:

@@ -10,19 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imagegpt.evaluate import drawings, held_out_losses
 from imagegpt.layout import Layout
 from imagegpt.model import ImageGPT, ImageGPTConfig
 from imagegpt.network import Network, ObjectiveConfig, classifier_for, hide, losses, start_evenly
 from imagegpt.rows import Order, Rows, classes_of, open_shards
-from vqtok.data.shards import Shards
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.model import GPT
 from vqtok.gpt.prefix import ClassesConfig
 from vqtok.tokenizers import load_tokenizer
-from vqtok.tokenizers.fingerprint import fingerprint
 from vqtok.tokenizers.interface import ImageTokenizer
 from vqtok.training.config import launch
 from vqtok.training.optim import OptimConfig, optimizer_for
@@ -54,16 +52,14 @@ class PicturesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """The training of an ImageGPT.
+class LoopConfig:
+    """What the loop asks for, wherever a model begins.
 
     Args:
         run: Folder, seed, precision.
         data: Pictures.
         optim: Weight decay, betas, clipping.
         lr: Learning rate by the step; its `steps` are the length of the run.
-        gpt: Shape of the transformer; its mask decides whether the next token is learned or hidden ones.
-        start: Folder or hub id of an ImageGPT to go on from, for fine-tuning; its `gpt` is taken.
         objective: What is learned.
         average: Decay of the moving average of the weights, which is what is evaluated and saved.
         eval_steps: Steps between two evaluations.
@@ -74,16 +70,29 @@ class TrainConfig:
     data: PicturesConfig
     optim: OptimConfig
     lr: LRConfig
-    gpt: GPTConfig | None = None
-    start: str | None = None
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     average: float = 0.999
     eval_steps: int = 500
     save_steps: int = 250
 
-    def __post_init__(self) -> None:
-        if (self.gpt is None) == (self.start is None):
-            raise ValueError("give gpt, the shape of a new model, or start, a model to go on from; not both")
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(LoopConfig):
+    """The training of a new ImageGPT.
+
+    Args:
+        run: Folder, seed, precision.
+        data: Pictures.
+        gpt: Shape of the transformer; its mask decides whether the next token is learned or hidden ones.
+        optim: Weight decay, betas, clipping.
+        lr: Learning rate by the step; its `steps` are the length of the run.
+        objective: What is learned.
+        average: Decay of the moving average of the weights, which is what is evaluated and saved.
+        eval_steps: Steps between two evaluations.
+        save_steps: Steps between two checkpoints.
+    """
+
+    gpt: GPTConfig
 
 
 def train(config: TrainConfig) -> None:
@@ -94,11 +103,36 @@ def train(config: TrainConfig) -> None:
     """
     run = Run(config.run)
     tokenizer = load_tokenizer(config.data.tokenizer)
+    Layout.of(tokenizer).check(config.gpt)
+    gpt = GPT(config.gpt)
+    start_evenly(gpt)
+    learn(run, config, gpt, tokenizer)
+
+
+def learn(
+    run: Run,
+    config: LoopConfig,
+    gpt: GPT,
+    tokenizer: ImageTokenizer,
+    classifier: nn.Linear | None = None,
+    names: tuple[str, ...] = (),
+) -> None:
+    """The loop: a transformer learns the ids of pictures and, if the objective asks for it, their classes.
+
+    Args:
+        run: Of this training.
+        config: Its settings.
+        gpt: What is trained.
+        tokenizer: Its tokenizer.
+        classifier: Goes on from there; None starts one if it is needed.
+        names: Of the classes that transformer or classifier know already; those of the shards if none.
+    """
     shards = open_shards(config.data.shards, tokenizer, config.data.tokenizer, Layout.of(tokenizer))
-    network, names = begin(config, tokenizer, shards)
+    network, names = equipped(config.objective, gpt, classifier, names or classes_of(shards))
+    settings(network, tokenizer, names)  # refuses what does not fit before all is trained
     source, kept = pictures(config, tokenizer, Rows(shards, names))
-    causal, weights = network.gpt.config.causal, config.objective.weights
-    network, optimizer = run.prepare(network, optimizer_for(network, config.optim, inside=network.gpt.blocks))
+    causal, weights = gpt.config.causal, config.objective.weights
+    network, optimizer = run.prepare(network, optimizer_for(network, config.optim, inside=gpt.blocks))
     average = run.ema(network, config.average)
     run.resume()
     for ids, labels in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):  # (b, t)
@@ -119,39 +153,25 @@ def train(config: TrainConfig) -> None:
     run.finish()
 
 
-def begin(
-    config: TrainConfig, tokenizer: ImageTokenizer, shards: Shards
+def equipped(
+    objective: ObjectiveConfig, gpt: GPT, classifier: nn.Linear | None, names: tuple[str, ...]
 ) -> tuple[Network, tuple[str, ...]]:
-    """What is trained, new or gone on from, and the names of the classes it knows.
+    """What is trained: the transformer with a classifier if the objective asks for one; and names it needs.
 
     Raises:
-        ValueError: if the transformer does not fit the tokenizer or the classes of the shards.
+        ValueError: if the transformer begins with the class that it shall name.
     """
-    wanted = config.objective.classes > 0
-    if config.start is None:
-        Layout.of(tokenizer).check(config.gpt)
-        gpt, classifier, names = GPT(config.gpt), None, ()
-        start_evenly(gpt)
-    else:
-        model = ImageGPT.from_pretrained(config.start)
-        if fingerprint(model.tokenizer) != fingerprint(tokenizer):
-            told = f"{config.start} has another tokenizer than {config.data.tokenizer}"
-            raise ValueError(f"{told}: name its own, which {config.start} holds")
-        gpt, classifier, names = model.gpt, model.classifier, model.config.classes
-    conditional = isinstance(gpt.config.prefix, ClassesConfig)
+    conditional, wanted = isinstance(gpt.config.prefix, ClassesConfig), objective.classes > 0
     if wanted and conditional:
         raise ValueError("a model that begins with the class need not name it: set objective.classes to 0")
-    if wanted or conditional:
-        names = names or classes_of(shards)
     if wanted and classifier is None:
         classifier = classifier_for(gpt.config, len(names))
     network = Network(gpt, classifier if wanted else None).train()
-    settings(network, tokenizer, names)  # refuses what does not fit before all is trained
-    return network, names
+    return network, names if wanted or conditional else ()
 
 
 def pictures(
-    config: TrainConfig, tokenizer: ImageTokenizer, rows: Rows
+    config: LoopConfig, tokenizer: ImageTokenizer, rows: Rows
 ) -> tuple[Order, tuple[Tensor, Tensor]]:
     """The training order, and held-out pictures: ids (n, t) and classes (n,).
 

@@ -49,7 +49,12 @@ def test_from_pictures_to_drawings(fashion: Path, vqtok: Callable):
     for name in ("train", "t10k"):
         data = ("--data", f"{name}-images-idx3-ubyte", "--out", f"ids/{name}")
         run("encode", "--tokenizer", "palette/model", *data)
-    run("evaluate", "tokenizer", "--model", "palette/model", "--split", "validation", "--out", "fidelity")
+    for number in range(2):
+        picture = Image.new("L", (8, 8), 99 + number)
+        Path("pictures").mkdir(exist_ok=True)
+        picture.save(f"pictures/{number}.png")
+    told = run("evaluate", "tokenizer", "--model", "palette/model", "--data", "pictures", "--out", "fidelity")
+    assert "64 tokens = 203 bits an image" in told
     data = ("--data.shards=ids/train", "--data.tokenizer=palette/model", *TOY)
     grid = ("--gpt.positions.columns=8",)
     for name, more in (("fashion28", GPT + grid), ("fashion28-bert", GPT + grid),
@@ -57,10 +62,9 @@ def test_from_pictures_to_drawings(fashion: Path, vqtok: Callable):
         run("train", recipes / "imagegpt" / f"{name}.yaml", f"--run.folder={name}", *data, *more)
     run("sample", "--model", "fashion28/model", "--count", 3, "--top-k", 4, "--out", "samples.png")
     assert Image.open("samples.png").width > 100
-    Image.new("L", (8, 8), 99).save("gray.png")
-    run("complete", "gray.png", "--model", "fashion28/model", "--rows", 3)
+    run("complete", "pictures/0.png", "--model", "fashion28/model", "--rows", 3)
     hole = ("--hole", 2, 2, 6, 6, "--out", "filled.png")
-    run("complete", "gray.png", "--model", "fashion28-bert/model", *hole)
+    run("complete", "pictures/1.png", "--model", "fashion28-bert/model", *hole)
     shards = ("--shards", "ids/t10k", "--data", "t10k-images-idx3-ubyte")
     told = run("evaluate", "imagegpt", "--model", "fashion28-classes/model", *shards)
     assert "bits a pixel" in told and "of the classes are right" in told

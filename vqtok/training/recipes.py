@@ -4,6 +4,7 @@ jsonargparse takes the first dataclass that a mapping fits, so a flag for one of
 into another. Here such a setting is put together first, whole and checked, with its `kind` said.
 """
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from vqtok.storage.records import TAG, choices, decode, encode, tagged
+from vqtok.storage.records import KIND, SETTINGS, TAG, choices, decode, encode, tagged
 
 Settings = dict[str, Any]
 
@@ -38,7 +39,7 @@ def settle(kind: Any, files: dict[str, Settings], argv: list[str]) -> list[str]:
         said = [(file, data) for file, data in said if data is not None] + [("flags", data) for data in flags]
         if said:
             whole = decode(hint, _added(hint, said), said[-1][0], name)
-            settled.append(_nested(name.split("."), encode(whole)))
+            settled.append(_nested(name.split("."), _spelled(whole, hint)))
     if not settled:
         return argv
     return [f"--config={json.dumps(data)}" for data in contents + settled] + _without_files(argv)
@@ -75,6 +76,22 @@ def _unions(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, hint
         elif len(choices(hint)) == 1:
             yield from _unions(choices(hint)[0], f"{prefix}{name}.")
+
+
+def _spelled(value: Any, hint: Any) -> Any:
+    """Plain JSON of a setting, in which every one that has a `kind` is named by its class.
+
+    jsonargparse would otherwise take it for a change of the default, which may be of another class.
+    """
+    if not dataclasses.is_dataclass(value):
+        return encode(value)
+    hints = get_type_hints(type(value))
+    settings = {
+        field.name: _spelled(getattr(value, field.name), hints[field.name])
+        for field in dataclasses.fields(value)
+    }
+    named = {KIND: f"{type(value).__module__}.{type(value).__qualname__}", SETTINGS: settings}
+    return named if tagged(hint) else settings
 
 
 def _added(hint: Any, said: list[tuple[str, Any]]) -> Any:

@@ -3,16 +3,17 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from imagegpt import tune
 from imagegpt.model import ImageGPT
 from imagegpt.network import ObjectiveConfig
 from imagegpt.rows import Rows
-from imagegpt.train import PicturesConfig, TrainConfig, pictures, train
+from imagegpt.train import LoopConfig, PicturesConfig, TrainConfig, pictures, train
 from vqtok.data.shards import Shards
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.sampling import Sampling
@@ -41,7 +42,14 @@ def config(shards: Path, palette_folder: Path, shapes: dict[str, GPTConfig], tmp
     )
 
 
-def told(config: TrainConfig) -> tuple[list[dict], dict]:
+def tuning(config: TrainConfig, start: Path) -> tune.TrainConfig:
+    """The same training, but from a model that learns classes too."""
+    settings = {part.name: getattr(config, part.name) for part in fields(LoopConfig)}
+    settings |= {"run": replace(config.run, folder=config.run.folder.with_name("tuned"))}
+    return tune.TrainConfig(**settings | {"objective": ObjectiveConfig(classes=1.0)}, start=str(start))
+
+
+def told(config: LoopConfig) -> tuple[list[dict], dict]:
     """What a run recorded of training, and of its last evaluation."""
     lines = (config.run.folder / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
@@ -88,14 +96,8 @@ def test_classes_as_prefix(config: TrainConfig, shapes: dict[str, GPTConfig]):
 def test_naming_classes(config: TrainConfig):
     """Fine-tuned with both losses, it names the class of held-out pictures; both losses are recorded."""
     train(config)
-    tuned = replace(
-        config,
-        run=replace(config.run, folder=config.run.folder.with_name("tuned")),
-        gpt=None,
-        start=str(config.run.folder / "model"),
-        objective=ObjectiveConfig(classes=1.0),
-    )
-    train(tuned)
+    tuned = tuning(config, start=config.run.folder / "model")
+    tune.train(tuned)
     losses, held_out = told(tuned)
     assert losses[0]["loss/ids"] < 1.3  # it went on from what was learned
     total = losses[-1]["loss/ids"] + losses[-1]["loss/classes"]
@@ -177,13 +179,6 @@ def test_mistakes_are_refused_before_training(
     assert not (config.run.folder / "checkpoints").exists()
 
 
-def test_beginning_twice_or_never(config: TrainConfig):
-    """A new model or one to go on from, one of them."""
-    for change in ({"gpt": None}, {"start": "somewhere"}):
-        with pytest.raises(ValueError, match="give gpt, the shape of a new model, or start, .* not both"):
-            replace(config, **change)
-
-
 def test_another_palette(config: TrainConfig, build: Callable[..., ImageGPT], tmp_path: Path):
     """A model to go on from has the tokenizer of the shards, or is refused."""
     model = build()
@@ -191,4 +186,4 @@ def test_another_palette(config: TrainConfig, build: Callable[..., ImageGPT], tm
         model.tokenizer.colors.mul_(0.9)
     model.save_pretrained(tmp_path / "other")
     with pytest.raises(ValueError, match="other has another tokenizer than .*palette: name its own"):
-        train(replace(config, gpt=None, start=str(tmp_path / "other")))
+        tune.train(tuning(config, start=tmp_path / "other"))

@@ -144,6 +144,27 @@ def test_mistakes(argv: list[str], told: str):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Settled:
+    """A choice that is made unless another one is."""
+
+    quantizer: Table | Seen | Grid = Table(codes=1)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], Table(codes=1)),
+        (["--quantizer.kind=grid"], Grid()),
+        (["--quantizer.kind=seen", "--quantizer.codes=5"], Seen(codes=5)),
+        (["--quantizer={kind: seen, codes: 5}"], Seen(codes=5)),
+    ],
+)
+def test_another_kind_than_the_default(argv: list[str], expected: Table | Seen | Grid):
+    """It takes the default's place, and nothing of it."""
+    assert parse(Settled, argv).quantizer == expected
+
+
+@dataclass(frozen=True, kw_only=True)
 class Net:
     """A kind with a choice inside, beside `Model`."""
 

@@ -123,6 +123,9 @@ def read_config(kind: type, path: Path | str, part: str = "") -> Any:
         data = json.loads(Path(path).read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is truncated or no JSON ({error}): copy it again") from error
+    if "architectures" in data:  # as transformers writes it, and nobody else
+        named = ", ".join(data["architectures"] or ["model"])
+        raise ValueError(f"{path} is of a {named} of transformers, not of a model of ours: import it first")
     return decode(kind, data.get(part, {}) if part else data, str(path))
 
 

@@ -157,9 +157,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--split", choices=SPLITS, default="train", help="of the embedded emoji [%(default)s]")
     add("--seed", type=int, default=0, help="of scenes and random tasks [%(default)s]")
     add("--decoders", type=int, default=1, metavar="N", help="processes that decode --data [%(default)s]")
-    add("--worker", type=int, default=0, metavar="K", help="number of this process, from 0 [%(default)s]")
-    workers = "processes that share the job, started by you [%(default)s]"
-    add("--workers", type=int, default=1, metavar="N", help=workers)
+    Share.add_flags(parser)
     job = Job(**vars(parser.parse_args(argv)))
     skipped = encode(job)
     for path, reason in skipped.items():

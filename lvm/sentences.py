@@ -59,7 +59,7 @@ class SentencesConfig:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class TaskPairs:
     """Pairs of one task, (2 tokens,) int64 each.
 
     Args:
@@ -73,7 +73,7 @@ class Pairs:
     pictures: np.ndarray
 
     @classmethod
-    def every(cls, rows: Sequence[Tensor], pictures: int | None = None) -> "Pairs":
+    def every(cls, rows: Sequence[Tensor], pictures: int | None = None) -> "TaskPairs":
         """All rows; row k shows picture k modulo `pictures`, or one of its own."""
         which = np.arange(len(rows))
         return cls(rows, which, which % pictures if pictures else which)
@@ -84,9 +84,9 @@ class Pairs:
     def __getitem__(self, index: int) -> Tensor:
         return self.rows[int(self.which[index])]
 
-    def where(self, chosen: np.ndarray) -> "Pairs":
+    def where(self, chosen: np.ndarray) -> "TaskPairs":
         """Those for which (n,) bool `chosen` is true."""
-        return Pairs(self.rows, self.which[chosen], self.pictures[chosen])
+        return TaskPairs(self.rows, self.which[chosen], self.pictures[chosen])
 
     def check(self, task: str, least: int, use: str) -> None:
         """Raises ValueError unless they show at least so many pictures."""
@@ -98,7 +98,7 @@ class Pairs:
             )
 
 
-def pairs_of(shards: Shards) -> Pairs:
+def pairs_of(shards: Shards) -> TaskPairs:
     """All pairs of one task's shards.
 
     Raises:
@@ -112,7 +112,7 @@ def pairs_of(shards: Shards) -> Pairs:
                 "encoded them again, it makes what is not there"
             )
         done += facts.get("pairs", 0)
-    return Pairs.every(shards, shards.facts[0].get("pictures"))
+    return TaskPairs.every(shards, shards.facts[0].get("pictures"))
 
 
 class Sentences:
@@ -125,7 +125,7 @@ class Sentences:
     """
 
     def __init__(
-        self, tasks: dict[str, Pairs], layout: Layout, pairs: int, seed: int, spoil: float = 0.0
+        self, tasks: dict[str, TaskPairs], layout: Layout, pairs: int, seed: int, spoil: float = 0.0
     ) -> None:
         weights = {task.name: task.weight for task in TASKS}
         self.tasks, self.layout, self.pairs, self.seed = list(tasks.values()), layout, pairs, seed
@@ -143,7 +143,7 @@ class Sentences:
         images = chosen.view(-1, self.layout.tokens)
         return self.layout.sentence(images), self.layout.sentence(self._spoiled(images, rng))
 
-    def _rows(self, task: Pairs, rng: np.random.Generator) -> np.ndarray:
+    def _rows(self, task: TaskPairs, rng: np.random.Generator) -> np.ndarray:
         """(k,) rows of a task that show different pictures."""
         while True:
             rows = rng.choice(len(task), self.pairs, replace=False)
@@ -158,7 +158,9 @@ class Sentences:
         return torch.where(wrong, others, images)
 
 
-def sources(config: SentencesConfig, tokenizer: VQTokenizer) -> tuple[dict[str, Pairs], dict[str, Tensor]]:
+def sources(
+    config: SentencesConfig, tokenizer: VQTokenizer
+) -> tuple[dict[str, TaskPairs], dict[str, Tensor]]:
     """Training pairs by task, and validation sentences by task: ids (b, 2 pairs, tokens).
 
     Raises:
@@ -188,7 +190,7 @@ def sources(config: SentencesConfig, tokenizer: VQTokenizer) -> tuple[dict[str, 
     return train, sentences
 
 
-def _apart(pairs: Pairs, held_out: int, least: int) -> tuple[Pairs, Pairs]:
+def _apart(pairs: TaskPairs, held_out: int, least: int) -> tuple[TaskPairs, TaskPairs]:
     """Pairs to train on, and those of the last pictures, which no pair to train on shows.
 
     So many pictures are kept that they have `held_out` pairs and make a sentence of `least` different ones.
@@ -206,7 +208,7 @@ def _at_every_place(sentences: Tensor, pairs: int) -> Tensor:
     return torch.cat([sentences.roll(2 * place, dims=1) for place in range(pairs)])
 
 
-def _by_task(folder: Path, tokenizer: str, mark: str) -> dict[str, Pairs]:
+def _by_task(folder: Path, tokenizer: str, mark: str) -> dict[str, TaskPairs]:
     """Pairs by task, all made by the tokenizer of that mark."""
     shards = Shards(folder)
     if shards.tokenizer != mark:

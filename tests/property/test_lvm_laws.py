@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lvm.layout import Layout
-from lvm.sentences import Pairs, Sentences
+from lvm.sentences import Sentences, TaskPairs
 from lvm.tasks import TASKS, Picture, pair, tasks
 from vqtok.data.views import mirror, rotate, upend
 
@@ -78,7 +78,7 @@ def test_a_sentence_is_of_one_task_and_repeats_no_pair(seed: int, index: int, pa
     names = [task.name for task in TASKS[:5]]
     rows = {name: (first + torch.zeros(1, 8, dtype=torch.int64)) for name, first in
               ((name, 100 * number + torch.arange(6)[:, None]) for number, name in enumerate(names))}
-    source = Sentences({name: Pairs.every(held) for name, held in rows.items()}, layout, pairs, seed)
+    source = Sentences({name: TaskPairs.every(held) for name, held in rows.items()}, layout, pairs, seed)
     sentence, seen = source[index]
     assert torch.equal(sentence, source[index][0]) and torch.equal(sentence, seen)
     images = layout.images(sentence)

@@ -123,12 +123,16 @@ class PictureFolder:
         )
 
     def name(self, index: int) -> str:
-        """Name of a picture within the folder, the same wherever the folder lies."""
-        return self.paths[index].relative_to(self.folder).as_posix()
+        """Name of a picture within the folder, the same wherever the folder lies, in characters that print.
+
+        Bytes that are no UTF-8, as old archives leave them in names, are escaped.
+        """
+        name = self.paths[index].relative_to(self.folder).as_posix()
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
 
     def digest(self, numbers: range) -> str:
         """Hash of the names and lengths of some files: pictures that came, went or were mended show in it."""
-        lines = [f"{self.name(number)} {self.paths[number].lstat().st_size}" for number in numbers]
+        lines = [f"{self.name(number)} {_length(self.paths[number])}" for number in numbers]
         return sha256("\n".join(lines).encode())
 
     def refuse(self, reasons: Mapping[Path | str, str]) -> None:
@@ -184,6 +188,14 @@ def _found(folder: Path) -> tuple[list[Path], Counter[str]]:
             else:
                 others[suffix or "without a suffix"] += 1
     return sorted(paths, key=lambda path: path.relative_to(folder).as_posix()), others
+
+
+def _length(path: Path) -> int:
+    """Bytes of a file, of the one behind a link; of the link itself if it leads nowhere."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return path.lstat().st_size
 
 
 def _listed(reasons: Mapping[Path | str, str]) -> str:

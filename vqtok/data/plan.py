@@ -8,6 +8,7 @@ need not talk to one another: each does its share.
 Letters: n rows, w ids in a row.
 """
 
+from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,14 @@ class Share:
             raise ValueError(
                 f"worker {self.worker} is not one of {self.workers}, counted from 0: change one of them"
             )
+
+    @staticmethod
+    def add_flags(parser: ArgumentParser) -> None:
+        """The same as flags of a command, `--worker` and `--workers`."""
+        told = "number of this process, from 0 [%(default)s]"
+        parser.add_argument("--worker", type=int, default=0, metavar="K", help=told)
+        told = "processes that share the job, started by you [%(default)s]"
+        parser.add_argument("--workers", type=int, default=1, metavar="N", help=told)
 
     def of(self, plan: Sequence[Planned]) -> list[Planned]:
         """Every `workers`-th shard of a plan, so that shares differ by one shard at most."""

@@ -7,6 +7,8 @@ import torch
 from einops import reduce
 from torch import Tensor
 
+WINDOW = 11  # pixels a side of SSIM's
+
 
 def psnr(images: Tensor, references: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of every image, (b,) in dB; infinite where an image equals its reference.
@@ -61,9 +63,11 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     _require_same_shape(images, references)
-    if min(images.shape[-2:]) < 11:
+    if min(images.shape[-2:]) < WINDOW:
         height, width = images.shape[-2:]
-        raise ValueError(f"{height}x{width} pixels do not hold SSIM's window of 11x11: resize the images")
+        raise ValueError(
+            f"{height}x{width} pixels do not hold SSIM's window of {WINDOW}x{WINDOW}: resize the images"
+        )
     scores = structural_similarity_index_measure(
         images.float(), references.float(), data_range=1.0, reduction="none"
     )

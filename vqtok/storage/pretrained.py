@@ -6,7 +6,7 @@ setting must fit) and atomic (a folder appears whole or not at all). Nothing is 
 
 import json
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self, get_type_hints
 
 import torch
@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from vqtok.storage.folders import publish
+from vqtok.storage.hub import on_hub
 from vqtok.storage.records import decode, encode
 from vqtok.storage.tensors import check_tensors, read_tensors, write_tensors
 
@@ -47,7 +48,8 @@ class Pretrained(PyTorchModelHubMixin):
         """The model of a folder or of a hub id, in evaluation mode, in the module's own float32.
 
         Args:
-            pretrained_model_name_or_path: A folder is read without touching the network.
+            pretrained_model_name_or_path: A folder is read without touching the network; else `owner/name` on
+                the hub, with a folder behind it if need be.
             force_download: Ignore what the hub's cache holds.
             token: For private models on the hub.
             cache_dir: Where the hub's files are kept.
@@ -150,8 +152,9 @@ def _find(place: str, name: str, options: dict[str, Any]) -> Path:
         if not Path(place, name).is_file():
             raise ValueError(f"{place} has no {name}: a model is a folder with {CONFIG} and {WEIGHTS}")
         return Path(place, name)
+    repo, folder = on_hub(place)
     try:
-        return Path(hf_hub_download(place, name, **options))
+        return Path(hf_hub_download(repo, str(PurePosixPath(folder, name)), **options))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(

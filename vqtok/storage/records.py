@@ -135,7 +135,7 @@ def _choose_by_tag(kind: Any, data: dict[str, Any], where: str, key: str) -> tup
     """The dataclass that a mapping means by its `kind`, and its settings."""
     records = tagged(kind)
     tag = data.get(TAG, next(iter(records)))
-    if tag not in records:
+    if tag not in [*records]:  # JSON may hold what cannot be looked up
         name = f"{key}.{TAG}" if key else TAG
         raise ValueError(f"{where}: `{name}` is {tag!r}, expected one of {', '.join(records)}")
     return records[tag], data
@@ -147,7 +147,7 @@ def _choose(kind: Any, data: dict[str, Any], where: str, key: str) -> tuple[Any,
     if len(records) == 1 and KIND not in data:
         return records[0], data
     names = {record.__name__: record for record in records}
-    if data.get(KIND) not in names:
+    if data.get(KIND) not in [*names]:
         raise ValueError(f"{where}: `{key}.{KIND}` is {data.get(KIND)!r}, expected one of {', '.join(names)}")
     return names[data[KIND]], data.get(SETTINGS, {})
 

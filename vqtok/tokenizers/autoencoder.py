@@ -8,7 +8,6 @@ Letters: b images, c channels, h w size.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,26 +16,55 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-class Norms(Protocol):
-    """What a residual block reads of a network's config."""
-
-    groups: int
-    dropout: float
-
-
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderConfig:
-    """Shape of encoder and decoder; every level but the last halves the size, so f = patch * 2^(levels - 1).
+class Pyramid:
+    """Shape of all networks of residual blocks here; every level but the last halves the size.
 
     Args:
         channels: Channels of the first level.
         multipliers: Channels of each level, in units of `channels`.
-        blocks: Residual blocks a level in the encoder; the decoder has one more.
+        blocks: Residual blocks a level, and in the middle, in encoder and decoder alike.
+        groups: Groups of every GroupNorm.
+        dropout: Share of activations set to zero inside the blocks while training.
+    """
+
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    blocks: int = 2
+    groups: int = 32
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "blocks", "groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, the least is 1: raise it")
+        if self.channels % self.groups:
+            raise ValueError(
+                f"channels {self.channels} do not divide by groups {self.groups}: change one of them"
+            )
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ValueError(f"multipliers {self.multipliers}: name one of at least 1 for each level")
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side that one code stands for."""
+        return 2 ** (len(self.multipliers) - 1)
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels level by level, full size first."""
+        return [self.channels * multiplier for multiplier in self.multipliers]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig(Pyramid):
+    """Shape of VQGAN's encoder and decoder; here f = patch * 2^(levels - 1).
+
+    Args:
+        blocks: Residual blocks a level in the encoder; the decoder has one more, the middle two.
         attention_levels: Levels (0 = full size) whose blocks are followed by self-attention.
         middle_attention: Whether the two middle blocks have self-attention between them.
         latent: Channels of the encoder's output, before the 1x1 convolution to the code width.
-        groups: Groups of every GroupNorm.
-        dropout: Share of activations set to zero inside the blocks while training.
         patch: Pixels a side folded into channels before the first convolution; 1 is VQGAN as published, 2
             makes a small tokenizer several times faster, since most of the work is at full size.
         local: Channels of an encoder whose codes see their own pixels alone, with 2 `blocks` residual blocks
@@ -45,28 +73,18 @@ class AutoencoderConfig:
             gradient: about a third more time, a fraction of the memory. For large images.
     """
 
-    channels: int = 128
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
-    blocks: int = 2
     attention_levels: tuple[int, ...] = ()
     middle_attention: bool = True
     latent: int = 256
-    groups: int = 32
-    dropout: float = 0.0
     patch: int = 1
     local: int | None = None
     recompute: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("channels", "blocks", "latent", "groups", "patch", "local"):
+        super().__post_init__()
+        for name in ("latent", "patch", "local"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, the least is 1: raise it")
-        if self.channels % self.groups:
-            raise ValueError(
-                f"channels {self.channels} do not divide by groups {self.groups}: change one of them"
-            )
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(f"multipliers {self.multipliers}: name one of at least 1 for each level")
         if not {*self.attention_levels} <= {*range(len(self.multipliers))}:
             raise ValueError(
                 f"attention_levels {self.attention_levels} go beyond the levels, which are "
@@ -76,12 +94,7 @@ class AutoencoderConfig:
     @property
     def factor(self) -> int:
         """Pixels a side that one code stands for."""
-        return self.patch * 2 ** (len(self.multipliers) - 1)
-
-    @property
-    def widths(self) -> list[int]:
-        """Channels level by level, full size first."""
-        return [self.channels * multiplier for multiplier in self.multipliers]
+        return self.patch * super().factor
 
 
 class Encoder(nn.Module):
@@ -148,7 +161,7 @@ class ResidualBlock(nn.Module):
     The convolutions have a bias in taming's family, none in MaskGIT's and Open-MAGVIT2's.
     """
 
-    def __init__(self, config: Norms, width_in: int, width: int, bias: bool = True) -> None:
+    def __init__(self, config: Pyramid, width_in: int, width: int, bias: bool = True) -> None:
         super().__init__()
         self.norm1 = group_norm(config, width_in)
         self.conv1 = nn.Conv2d(width_in, width, 3, padding=1, bias=bias)
@@ -207,9 +220,16 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-def group_norm(config: Norms, width: int) -> nn.GroupNorm:
+def group_norm(config: Pyramid, width: int) -> nn.GroupNorm:
     """The normalization of the whole family."""
     return nn.GroupNorm(config.groups, width, eps=1e-6)
+
+
+def through(layers: Iterable[nn.Module], x: Tensor, recompute: bool) -> Tensor:
+    """x through all layers; with `recompute` only what goes in between them is kept for the gradient."""
+    for layer in layers:
+        x = checkpoint(layer, x, use_reentrant=False) if recompute and torch.is_grad_enabled() else layer(x)
+    return x
 
 
 def _stage(config: AutoencoderConfig, level: int, inner: list[int], width: int) -> nn.Module:
@@ -226,14 +246,7 @@ def _run(stage: nn.Module, x: Tensor) -> Tensor:
     layers = stage.block
     if len(stage.attn):
         layers = [layer for pair in zip(stage.block, stage.attn, strict=True) for layer in pair]
-    return _through(layers, x, stage.recompute)
-
-
-def _through(layers: Iterable[nn.Module], x: Tensor, recompute: bool) -> Tensor:
-    """x through all layers; with `recompute` only what goes in between them is kept for the gradient."""
-    for layer in layers:
-        x = checkpoint(layer, x, use_reentrant=False) if recompute and torch.is_grad_enabled() else layer(x)
-    return x
+    return through(layers, x, stage.recompute)
 
 
 def _middle(config: AutoencoderConfig, width: int) -> nn.Module:
@@ -247,4 +260,4 @@ def _middle(config: AutoencoderConfig, width: int) -> nn.Module:
 
 
 def _run_middle(middle: nn.Module, x: Tensor) -> Tensor:
-    return _through(middle.children(), x, middle.recompute)
+    return through(middle.children(), x, middle.recompute)

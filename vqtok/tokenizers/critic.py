@@ -7,6 +7,7 @@ before it counts, both are told in the tokenizer's steps, and its weight rises s
 Letters: b images, c channels, h w size.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -103,9 +104,9 @@ class Critic(nn.Module):
         return F.relu(real - of_fake).square().mean() + F.relu(of_real - fake).square().mean()
 
     @torch.no_grad()
-    def remember(self, real: Tensor, fake: Tensor) -> None:
-        """Move the means towards those of these scores, over all processes."""
-        self.means.lerp_(mean_over_ranks(torch.stack([real.mean(), fake.mean()])), 1 - MEMORY)
+    def remember(self, means: Tensor) -> None:
+        """Move the means towards these (2,) of a step's scores, over all processes."""
+        self.means.lerp_(mean_over_ranks(means), 1 - MEMORY)
 
 
 class Adversary:
@@ -119,8 +120,10 @@ class Adversary:
     def __init__(self, config: CriticConfig, run: Run) -> None:
         critic = Critic(config)
         self.config, self.run = config, run
+        self.scores: deque[Tensor] = deque(maxlen=run.config.micro_batches)  # (2,) means, those of one step
         self.weight = Ramp(start=0.0, end=config.weight, steps=config.ramp_steps, wait=config.count_from)
-        self.critic, self.optimizer = run.prepare(critic, optimizer_for(critic, config.optim))
+        optimizer = optimizer_for(critic, config.optim, critic.layers[1:-1])
+        self.critic, self.optimizer = run.prepare(critic, optimizer)
 
     def penalty(self, decoded: Tensor, loss: Tensor, last_layer: nn.Parameter) -> Tensor:
         """() what the critic adds to the tokenizer's `loss`; 0 until it counts.
@@ -146,9 +149,10 @@ class Adversary:
         loss, critic = hinge(real, fake), self.run.unwrap(self.critic)
         if self.config.lecam:
             loss = loss + self.config.lecam * critic.lecam(real, fake)
+        self.scores.append(torch.stack([real.mean(), fake.mean()]).detach())
         rate, clip = lr * self.config.rate, self.config.optim.clip
         if self.run.update(loss, self.optimizer, lr=rate, clip=clip):  # else scores may be no numbers
-            critic.remember(real, fake)
+            critic.remember(torch.stack([*self.scores]).mean(0))
         self.run.note({"critic/real": real.mean(), "critic/fake": fake.mean()})
 
     def _factor(self, loss: Tensor, plea: Tensor, last_layer: nn.Parameter) -> Tensor | float:

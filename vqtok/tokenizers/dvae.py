@@ -45,6 +45,9 @@ class DVAEConfig:
     kind: Literal["dvae"] = "dvae"
 
     def __post_init__(self) -> None:
+        for name in ("vocab", "channels", "blocks", "embedding"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, the least is 1: raise it")
         check_size(self.size, self.factor)
         if self.channels % 4:
             raise ValueError(f"channels {self.channels} do not divide by 4, which the bottlenecks need")
@@ -70,16 +73,6 @@ class DVAETokenizer(ImageTokenizer):
         self.quantize = GumbelScores(config.vocab)
         if config.decodes:
             self.decoder = DVAEDecoder(config)
-
-    @property
-    def factor(self) -> int:
-        """Pixels a side that one code stands for."""
-        return self.config.factor
-
-    @property
-    def vocab(self) -> int:
-        """Ids run from 0 to vocab - 1."""
-        return self.config.vocab
 
     @property
     def decodes(self) -> bool:

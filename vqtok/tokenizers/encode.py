@@ -161,9 +161,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--decoders", type=int, default=1, metavar="N", help="processes that decode ahead [%(default)s]")
     tolerate = "share of pictures that may be unreadable, rounded up to whole ones [%(default)s]"
     add("--tolerate", type=float, default=0.01, metavar="SHARE", help=tolerate)
-    add("--worker", type=int, default=0, metavar="K", help="number of this process, from 0 [%(default)s]")
-    workers = "processes that share the job, started by you [%(default)s]"
-    add("--workers", type=int, default=1, metavar="N", help=workers)
+    Share.add_flags(parser)
     job = Job(**vars(parser.parse_args(argv)))
     skipped = encode(job)
     for name, reason in skipped.items():

@@ -43,9 +43,9 @@ class Reconstruction:
 class ImageTokenizer(nn.Module, Pretrained):
     """Images (b, 3, h, w) in [0, 1] <-> ids (b, i, j) int64 in [0, vocab).
 
-    A tokenizer is built from one dataclass, `config`, that says among others the `size` in pixels a side of
-    the images it was trained on. It gives its `factor` and `vocab`, a quantizer as `quantize`, and the two
-    halves `_vectors` and `_pixels` around it, which may rely on what is checked here.
+    A tokenizer is built from one dataclass, `config`, that says among others its `factor`, its `vocab`, and
+    the `size` in pixels a side of the images it was trained on. It gives a quantizer as `quantize`, and the
+    two halves `_vectors` and `_pixels` around it, which may rely on what is checked here.
     """
 
     config: Any
@@ -55,12 +55,12 @@ class ImageTokenizer(nn.Module, Pretrained):
     @property
     def factor(self) -> int:
         """Pixels a side that one code stands for."""
-        raise NotImplementedError
+        return self.config.factor
 
     @property
     def vocab(self) -> int:
         """Ids run from 0 to vocab - 1."""
-        raise NotImplementedError
+        return self.config.vocab
 
     @property
     def id_shape(self) -> tuple[int, ...]:
@@ -173,5 +173,11 @@ def check_size(size: int, factor: int) -> None:
     if size < factor or size % factor:
         raise ValueError(
             f"size {size} does not divide by {factor}, the pixels a code: "
-            f"take {max(1, round(size / factor)) * factor}, or change multipliers or patch"
+            f"take {max(1, round(size / factor)) * factor}"
         )
+
+
+def check_low(low: float) -> None:
+    """Raise a ValueError unless black can be told from white, which is 1 to the network."""
+    if not -math.inf < low < 1:
+        raise ValueError(f"low is {low}, black as the network sees it, and white is 1: take -1 or 0")

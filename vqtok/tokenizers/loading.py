@@ -5,7 +5,7 @@ from pathlib import Path
 from vqtok.storage.pretrained import WEIGHTS
 from vqtok.tokenizers.choice import TOKENIZERS
 from vqtok.tokenizers.interface import ImageTokenizer
-from vqtok.tokenizers.published.files import config_of, read_published
+from vqtok.tokenizers.published.files import config_of, names_file, read_published
 from vqtok.tokenizers.published.loading import plan_for, tokenizer_of
 from vqtok.tokenizers.tokenizer import TokenizerConfig
 
@@ -28,12 +28,12 @@ def load_tokenizer(source: str | Path = DEFAULT_WEIGHTS) -> ImageTokenizer:
             tensor missing, extra or mis-shaped.
     """
     place = Path(source)
-    folder = place.parent if place.name == WEIGHTS and place.is_file() else source
-    config = {} if Path(folder).is_file() else config_of(folder)
+    folder = place.parent if place.name == WEIGHTS and names_file(place) else source
+    config = {} if names_file(folder) else config_of(folder)
     part = PART if isinstance(config.get(PART), dict) else ""
     config = config[PART] if part else config
     kind = config.get("kind", TokenizerConfig.kind if "autoencoder" in config else None)
-    if kind in TOKENIZERS:
+    if kind in [*TOKENIZERS]:  # whatever JSON may hold
         return TOKENIZERS[kind].from_pretrained(folder, part=part)
     published = read_published(source)
     return tokenizer_of(published, plan_for(published))

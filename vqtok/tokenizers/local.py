@@ -12,6 +12,8 @@ Letters: b images, c channels, h w size, f pixels a code.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqtok.tokenizers.autoencoder import through
+
 
 class LocalEncoder(nn.Module):
     """Images (b, 3, h, w) -> (b, latent, h/f, w/f), each place from its own f x f pixels.
@@ -21,10 +23,12 @@ class LocalEncoder(nn.Module):
         width: Channels of the perceptron.
         blocks: Residual blocks.
         latent: Channels that come out.
+        recompute: Keep no activations inside the blocks while training, as `AutoencoderConfig` tells.
     """
 
-    def __init__(self, factor: int, width: int, blocks: int, latent: int) -> None:
+    def __init__(self, factor: int, width: int, blocks: int, latent: int, recompute: bool = False) -> None:
         super().__init__()
+        self.recompute = recompute
         self.fold = nn.PixelUnshuffle(factor)
         self.conv_in = nn.Conv2d(3 * factor**2, width, 1)
         self.blocks = nn.ModuleList(PointwiseBlock(width) for _ in range(blocks))
@@ -32,9 +36,7 @@ class LocalEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode images in the range that the network was trained on."""
-        x = self.conv_in(self.fold(images))
-        for block in self.blocks:
-            x = block(x)
+        x = through(self.blocks, self.conv_in(self.fold(images)), self.recompute)
         return self.conv_out(F.silu(x))
 
 

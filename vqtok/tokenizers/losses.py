@@ -20,6 +20,7 @@ from vqtok.metrics.features import lite0, lite0_pixels
 from vqtok.metrics.lpips import LPIPS
 from vqtok.tokenizers.dvae import MARGIN, shifted
 from vqtok.tokenizers.interface import Reconstruction
+from vqtok.tokenizers.quantizers.gradients import straight_through
 
 # Least log-scale of a logit-Laplace distribution: one step of 8 bits at mid-gray, in logits. Flat colors
 # would drive it to minus infinity, and their likelihood and its gradient with it.
@@ -93,11 +94,14 @@ def logit_laplace(location: Tensor, log_scale: Tensor, values: Tensor) -> Tensor
 
     Args:
         location: mu.
-        log_scale: ln b, of the same shape; below `SHARPEST` it counts as that.
+        log_scale: ln b, of the same shape; below `SHARPEST` it counts as that. Its gradient passes there only
+            where it leads back: flat colors cannot drive it further, and one too sure of itself recovers.
         values: x in (0, 1), of the same shape.
     """
-    log_scale = log_scale.clamp_min(SHARPEST)
     error = (values.logit() - location).abs()
+    bounded = log_scale.clamp_min(SHARPEST)
+    leads_back = error > math.exp(SHARPEST)  # where the density would grow with the scale
+    log_scale = torch.where(leads_back, straight_through(log_scale, bounded), bounded)
     return error * torch.exp(-log_scale) + log_scale + math.log(2) + (values * (1 - values)).log()
 
 

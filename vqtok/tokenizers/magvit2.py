@@ -14,49 +14,37 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vqtok.tokenizers.autoencoder import ResidualBlock, group_norm
-from vqtok.tokenizers.interface import ImageTokenizer, check_size
+from vqtok.tokenizers.autoencoder import Pyramid, ResidualBlock, group_norm
+from vqtok.tokenizers.interface import ImageTokenizer, check_low, check_size
 from vqtok.tokenizers.quantizers.lfq import LFQ, LFQConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class MAGVIT2Config:
+class MAGVIT2Config(Pyramid):
     """Shape of Open-MAGVIT2's tokenizer; the defaults are the 256 pixel model's.
 
     Args:
         quantizer: Bits of an id, which are channels of the encoder's output, and their loss.
-        channels: Channels of the first level.
-        multipliers: Channels of each level, in units of `channels`.
-        blocks: Residual blocks a level, and in the middle, in encoder and decoder alike.
-        groups: Groups of every GroupNorm.
-        dropout: Share of activations set to zero inside the blocks while training.
         size: Pixels a side of the images it was trained on.
         low: Black as the network sees it; white is 1.
         kind: Tells folders of this network from others.
     """
 
     quantizer: LFQConfig = LFQConfig(bits=18)
-    channels: int = 128
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
     blocks: int = 4
-    groups: int = 32
-    dropout: float = 0.0
     size: int = 256
     low: float = -1.0
     kind: Literal["magvit2"] = "magvit2"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_size(self.size, self.factor)
+        check_low(self.low)
 
     @property
-    def factor(self) -> int:
-        """Pixels a side that one code stands for."""
-        return 2 ** (len(self.multipliers) - 1)
-
-    @property
-    def widths(self) -> list[int]:
-        """Channels level by level, full size first."""
-        return [self.channels * multiplier for multiplier in self.multipliers]
+    def vocab(self) -> int:
+        """Ids run from 0 to vocab - 1."""
+        return self.quantizer.vocab
 
 
 class MAGVIT2Tokenizer(ImageTokenizer):
@@ -68,16 +56,6 @@ class MAGVIT2Tokenizer(ImageTokenizer):
         self.encoder = MAGVIT2Encoder(config)
         self.quantize = LFQ(config.quantizer)
         self.decoder = MAGVIT2Decoder(config)
-
-    @property
-    def factor(self) -> int:
-        """Pixels a side that one code stands for."""
-        return self.config.factor
-
-    @property
-    def vocab(self) -> int:
-        """Ids run from 0 to vocab - 1."""
-        return self.config.quantizer.vocab
 
     @property
     def inside(self) -> Sequence[nn.Module]:

@@ -13,47 +13,33 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtok.tokenizers.autoencoder import ResidualBlock, group_norm
+from vqtok.tokenizers.autoencoder import Pyramid, ResidualBlock, group_norm
 from vqtok.tokenizers.interface import ImageTokenizer, check_size
 from vqtok.tokenizers.quantizers.vq import VectorQuantizer, VQConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskGITConfig:
+class MaskGITConfig(Pyramid):
     """Shape of MaskGIT's tokenizer; the defaults are the published one's.
 
     Args:
         quantizer: Shape of the codebook; its width is that of the encoder's output.
-        channels: Channels of the first level.
-        multipliers: Channels of each level, in units of `channels`.
-        blocks: Residual blocks a level, and in the middle, in encoder and decoder alike.
-        groups: Groups of every GroupNorm.
-        dropout: Share of activations set to zero inside the blocks while training.
         size: Pixels a side of the images it was trained on.
         kind: Tells folders of this network from others.
     """
 
     quantizer: VQConfig
-    channels: int = 128
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
-    blocks: int = 2
-    groups: int = 32
-    dropout: float = 0.0
     size: int = 256
     kind: Literal["maskgit"] = "maskgit"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_size(self.size, self.factor)
 
     @property
-    def factor(self) -> int:
-        """Pixels a side that one code stands for."""
-        return 2 ** (len(self.multipliers) - 1)
-
-    @property
-    def widths(self) -> list[int]:
-        """Channels level by level, full size first."""
-        return [self.channels * multiplier for multiplier in self.multipliers]
+    def vocab(self) -> int:
+        """Ids run from 0 to vocab - 1."""
+        return self.quantizer.vocab
 
 
 class MaskGITTokenizer(ImageTokenizer):
@@ -65,16 +51,6 @@ class MaskGITTokenizer(ImageTokenizer):
         self.encoder = MaskGITEncoder(config)
         self.quantize = VectorQuantizer(config.quantizer)
         self.decoder = MaskGITDecoder(config)
-
-    @property
-    def factor(self) -> int:
-        """Pixels a side that one code stands for."""
-        return self.config.factor
-
-    @property
-    def vocab(self) -> int:
-        """Ids run from 0 to vocab - 1."""
-        return self.config.quantizer.codes
 
     @property
     def inside(self) -> Sequence[nn.Module]:

@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from vqtok.tokenizers.autoencoder import AutoencoderConfig, Decoder, Encoder
-from vqtok.tokenizers.interface import ImageTokenizer, check_size
+from vqtok.tokenizers.interface import ImageTokenizer, check_low, check_size
 from vqtok.tokenizers.local import LocalEncoder
 from vqtok.tokenizers.quantizers.choice import QuantizerConfig, build
 
@@ -29,7 +29,7 @@ class TokenizerConfig:
         kind: Tells this network from others in recipes.
 
     Raises:
-        ValueError: if the size does not divide by the pixels a code.
+        ValueError: if the size does not divide by the pixels a code, or black is white.
     """
 
     autoencoder: AutoencoderConfig
@@ -40,7 +40,18 @@ class TokenizerConfig:
     kind: Literal["vqgan"] = "vqgan"
 
     def __post_init__(self) -> None:
-        check_size(self.size, self.autoencoder.factor)
+        check_size(self.size, self.factor)
+        check_low(self.low)
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side that one code stands for."""
+        return self.autoencoder.factor
+
+    @property
+    def vocab(self) -> int:
+        """Ids run from 0 to vocab - 1."""
+        return self.quantizer.vocab
 
 
 class VQTokenizer(ImageTokenizer):
@@ -65,16 +76,6 @@ class VQTokenizer(ImageTokenizer):
         return [*encoder, self.decoder.mid, self.decoder.up]
 
     @property
-    def factor(self) -> int:
-        """Pixels a side that one code stands for."""
-        return self.config.autoencoder.factor
-
-    @property
-    def vocab(self) -> int:
-        """Ids run from 0 to vocab - 1."""
-        return self.config.quantizer.vocab
-
-    @property
     def id_shape(self) -> tuple[int, ...]:
         """Shape of the ids of one code: () for one id, (q,) for several."""
         return self.quantize.id_shape
@@ -96,4 +97,4 @@ class VQTokenizer(ImageTokenizer):
 def _encoder(config: AutoencoderConfig) -> nn.Module:
     if config.local is None:
         return Encoder(config)
-    return LocalEncoder(config.factor, config.local, 2 * config.blocks, config.latent)
+    return LocalEncoder(config.factor, config.local, 2 * config.blocks, config.latent, config.recompute)

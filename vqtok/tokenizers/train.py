@@ -13,14 +13,15 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Subset
 
-from vqtok.data.emoji import load_emoji
+from vqtok.data.emoji import SIZE, load_emoji
 from vqtok.data.folders import PictureFolder
 from vqtok.data.idx import IdxImages
 from vqtok.data.order import Shuffled
 from vqtok.data.scenes import alone, nearly_alone, scene
 from vqtok.data.views import any_view
+from vqtok.metrics.images import WINDOW
 from vqtok.tokenizers.choice import AnyTokenizerConfig, build
-from vqtok.tokenizers.codebook import CodebookUse
+from vqtok.tokenizers.codebook import Choices, CodebookUse
 from vqtok.tokenizers.critic import Adversary, CriticConfig
 from vqtok.tokenizers.dvae import DVAEConfig
 from vqtok.tokenizers.evaluate import held_out, measure, reconstructions
@@ -75,7 +76,7 @@ class TrainConfig:
         optim: Weight decay, betas, clipping.
         lr: Learning rate by the step; its `steps` are the length of the run.
         restart_steps: Steps during which codes that nobody chooses start again; afterwards the codebook
-            settles.
+            settles. Four fifths of the run if left out.
         average: Decay of the moving average of the weights, which is what is evaluated and saved.
         eval_steps: Steps between two evaluations.
         save_steps: Steps between two checkpoints.
@@ -91,7 +92,7 @@ class TrainConfig:
     loss: LossConfig
     optim: OptimConfig
     lr: LRConfig
-    restart_steps: int = 0
+    restart_steps: int | None = None
     average: float = 0.999
     eval_steps: int = 1000
     save_steps: int = 500
@@ -112,6 +113,16 @@ class TrainConfig:
             raise ValueError("a tokenizer without a decoder cannot be trained: set tokenizer.decodes to true")
         if self.critic:
             self.critic.check_size(self.tokenizer.size)
+        if self.tokenizer.size < WINDOW:
+            raise ValueError(
+                f"tokenizer.size is {self.tokenizer.size}, and SSIM, which evaluation takes, has a window of "
+                f"{WINDOW} pixels a side: raise it"
+            )
+
+    @property
+    def settles_at(self) -> int:
+        """Step from which codes no longer start again."""
+        return 4 * self.lr.steps // 5 if self.restart_steps is None else self.restart_steps
 
 
 class EmojiImages:
@@ -149,6 +160,7 @@ def train(config: TrainConfig) -> None:
     adversary = Adversary(config.critic, run) if config.critic else None
     players = [tokenizer, adversary.critic] if adversary else [tokenizer]
     average, codebook = run.ema(tokenizer, config.average), run.hold(CodebookUse(network.vocab))
+    choices = Choices(network.quantize, config.run.micro_batches)
     errors.to(run.device)
     run.resume()
     for batch in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):  # (b, 3, h, w)
@@ -162,9 +174,10 @@ def train(config: TrainConfig) -> None:
             stepped = run.update(loss, optimizer, lr=rate, clip=config.optim.clip)
             if adversary:
                 adversary.learn(batch, out.images, rate)
-            if stepped:  # vectors of a skipped step may be no numbers
-                network.quantize.learn(out.vectors, out.ids, restart=run.step < config.restart_steps)
-            codebook.add(out.ids)
+            choices.see(out.vectors, out.ids)
+            if stepped:  # the step is whole; vectors of a skipped one may be no numbers
+                codebook.add(choices.ids)
+                run.note(choices.learn(restart=run.step < config.settles_at))
             run.note({f"loss/{name}": term for name, term in terms.items()})
             run.note({f"quantizer/{name}": term for name, term in out.terms.items()})
         if run.every(config.codebook_steps):
@@ -199,6 +212,11 @@ def images(config: TrainConfig) -> tuple[EmojiImages | Shuffled, dict[str, Seque
     elif data.folder is not None:
         pictures = PictureFolder(data.folder, size, fit="crop").scan(data.workers, data.keep)
     else:
+        if size != SIZE:
+            raise ValueError(
+                f"tokenizer.size is {size}, the embedded emoji have {SIZE} pixels: set it to {SIZE}, or name "
+                "data.folder"
+            )
         return EmojiImages(config.run.seed), held_out("validation")
     if not 0 < data.held_out < len(pictures):
         raise ValueError(

@@ -92,7 +92,9 @@ def _read(kind: type[Config], argv: Sequence[str]) -> tuple[Config, str]:
     for token in argv:
         _check_flag(token, names)
     words = settle(kind, files, argv)
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    shown = files if {"-h", "--help"} & {*argv} else {}  # then a recipe's settings are the defaults
+    usage = f"vqtok train {' '.join(shown)} [--SETTING VALUE ...]" if shown else None
+    parser = jsonargparse.ArgumentParser(usage=usage, exit_on_error=False, default_config_files=[*shown])
     parser.add_argument("--config", action="config", help="Recipe in YAML; later ones win over earlier ones.")
     parser.add_class_arguments(kind)
     try:
@@ -123,14 +125,9 @@ def _mapping(path: str) -> dict[str, Any]:
             f"{path}: no such file" + (f"; did you mean {Path(path).with_name(near[0])}?" if near else "")
         )
     try:
-        data = read_yaml(Path(path).read_text())
+        data = read_yaml(Path(path).read_text(), path)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or one_line(error)
-        raise ValueError(f"{path}{line}: no YAML: {reason}") from error
     if not isinstance(data, dict):
         raise ValueError(f"{path}: a recipe maps settings to values, this one is a {type(data).__name__}")
     return data
@@ -168,7 +165,7 @@ def _check(kind: Any, data: dict[str, Any], where: str, prefix: str) -> None:
 def _check_kinds(kinds: dict[str, Any], data: dict[str, Any], where: str, prefix: str) -> None:
     """As `_check`, for one of several kinds; without its `kind`, as another file may name it, for any."""
     refusals = []
-    for kind in [kinds[data[TAG]]] if data.get(TAG) in kinds else kinds.values():
+    for kind in [kinds[data[TAG]]] if data.get(TAG) in [*kinds] else kinds.values():
         try:
             return _check(kind, data, where, prefix)
         except ValueError as error:

@@ -44,9 +44,19 @@ def settle(kind: Any, files: dict[str, Settings], argv: list[str]) -> list[str]:
     return [f"--config={json.dumps(data)}" for data in contents + settled] + _without_files(argv)
 
 
-def read_yaml(text: str) -> Any:
-    """What YAML text says; 3e-4 is a number in it, as it is everywhere but in YAML 1.1."""
-    return yaml.load(text, _Loader)
+def read_yaml(text: str, where: str) -> Any:
+    """What YAML text says; 3e-4 is a number in it, as it is everywhere but in YAML 1.1.
+
+    Raises:
+        ValueError: naming the file or the flag, `where`, if it is no YAML.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise ValueError(f"{where}{line}: no YAML: {reason}") from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -83,7 +93,7 @@ def _merged(hint: Any, whole: Any, data: Any) -> Any:
     kind = whole.get(TAG, next(iter(kinds), None))
     if kinds and data.get(TAG, kind) != kind:
         return data
-    record = kinds.get(kind) or next(iter(choices(hint)), None)
+    record = kinds[kind] if kind in [*kinds] else next(iter(choices(hint)), None)
     hints = get_type_hints(record) if record else {}
     return whole | {key: _merged(hints.get(key), whole.get(key), value) for key, value in data.items()}
 
@@ -104,11 +114,11 @@ def _take_flags(name: str, argv: list[str]) -> tuple[list[Any], list[str]]:
     found, rest, words = [], [], iter(argv)
     for word in words:
         flag, equals, value = word.partition("=")
-        below = flag[2:] == name or flag.startswith(f"--{name}.")
+        below = flag == f"--{name}" or flag.startswith(f"--{name}.")
         if not below or word.startswith(f"--{name}.help"):
             rest.append(word)
             continue
-        value = read_yaml(value if equals else next(words, ""))
+        value = read_yaml(value if equals else next(words, ""), flag)
         path = flag[2:].split(".")[name.count(".") + 1 :]
         tells = path[-1:] == [TAG] or (isinstance(value, dict) and TAG in value)
         found.append(((0, len(path)) if tells else (1, 0), _nested(path, value)))

@@ -86,7 +86,7 @@ class Run:
         self._window = Window()
         self._pending: dict[int, Tensor] = {}
         self._streak: list[int] = []
-        self._bad = False
+        self._bad = self._stepped = False
         self._micro: int | None = None  # of the batch under way
         self._open = False  # inside `accumulate`
         self._batch, self._steps = 0, 0
@@ -187,7 +187,8 @@ class Run:
         """Backward, and with the last micro-batch one step of `optimizer` along the weighted mean gradient.
 
         Only the parameters of `optimizer` receive gradients. A step whose loss or gradient is not finite
-        anywhere is left out by all processes.
+        anywhere is left out by all processes, and so are the updates that would follow in it. Those before
+        it stand: a critic's bad loss takes nothing back from the model, nor from its moving average.
 
         Args:
             loss: () mean over this micro-batch.
@@ -219,6 +220,7 @@ class Run:
             for group in optimizer.param_groups:
                 group["lr"] = group["lr"] if lr is None else lr
             optimizer.step()
+            self._stepped = True
             suffix = f"_{index + 1}" if index else ""
             facts = {"loss": mean, "gradient_norm": norm, "lr": optimizer.param_groups[0]["lr"]}
             for name, value in facts.items():
@@ -319,15 +321,16 @@ class Run:
     def _advance(self) -> None:
         """One batch is done: count it, average weights, record."""
         self.step += 1
+        if self._stepped:
+            for average in self._averages:
+                average.update(self.step)
         self._window.close(partial(self.accelerator.reduce, reduction="sum"), keep=not self._bad)
         if self._bad:
             self.skipped += 1
             self._streak.append(self.step - 1)
-            self._bad = False
         else:
             self._streak = []
-            for average in self._averages:
-                average.update(self.step)
+        self._bad = self._stepped = False
         if len(self._streak) >= self.config.patience:
             raise Diverged(self._story())
         means = self._window.means()

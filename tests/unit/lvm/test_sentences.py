@@ -9,7 +9,7 @@ import torch
 
 from lvm.encode import Job, encode
 from lvm.layout import Layout
-from lvm.sentences import Pairs, Sentences, SentencesConfig, pairs_of, sources
+from lvm.sentences import Sentences, SentencesConfig, TaskPairs, pairs_of, sources
 from lvm.tasks import TASKS
 from vqtok.data.pictures import write_picture
 from vqtok.data.shards import Shards, write_shard
@@ -22,7 +22,7 @@ def data(shards: Path, tokenizer_folder: Path) -> SentencesConfig:
     return SentencesConfig(shards=shards, tokenizer=str(tokenizer_folder), held_out=3, pairs=3, batch=4)
 
 
-def pairs_by_task(shards: Path) -> dict[str, Pairs]:
+def pairs_by_task(shards: Path) -> dict[str, TaskPairs]:
     """All pairs of a folder of shards."""
     return {name: pairs_of(rows) for name, rows in Shards(shards).by("task").items()}
 
@@ -65,7 +65,7 @@ def test_tasks_come_by_their_weights(layout: Layout):
     """A task of weight 1.5 comes three times as often as one of 0.5, and a task unknown here counts 1."""
     weights = {task.name: task.weight for task in TASKS}
     names = ["shaded to flat", "noisy to mask", "somebody's own"]
-    tasks = {name: Pairs.every(torch.full((3, 32), number)) for number, name in enumerate(names)}
+    tasks = {name: TaskPairs.every(torch.full((3, 32), number)) for number, name in enumerate(names)}
     source = Sentences(tasks, layout, 3, seed=0)
     counts = torch.bincount(torch.stack([source[index][0][1] for index in range(1500)]), minlength=3) / 1500
     wanted = torch.tensor([weights[names[0]], weights[names[1]], 1.0])
@@ -76,7 +76,7 @@ def test_tasks_come_by_their_weights(layout: Layout):
 def test_too_few_pairs_are_refused(layout: Layout):
     """With the task, what it has and what a sentence needs."""
     rows = torch.zeros(9, 32, dtype=torch.int64)
-    cases = {"2 pairs of 2": Pairs.every(rows[:2]), "9 pairs of 2": Pairs.every(rows, pictures=2)}
+    cases = {"2 pairs of 2": TaskPairs.every(rows[:2]), "9 pairs of 2": TaskPairs.every(rows, pictures=2)}
     for told, pairs in cases.items():
         with pytest.raises(ValueError, match=f"'mirror' has {told} pictures to train on, a sentence needs 3"):
             Sentences({"mirror": pairs}, layout, 3, seed=0)
@@ -85,13 +85,13 @@ def test_too_few_pairs_are_refused(layout: Layout):
 def test_no_sentence_shows_a_picture_twice(layout: Layout):
     """Twelve pairs of four pictures: any two of a sentence are of different ones."""
     rows = torch.arange(12)[:, None].repeat(1, 32)
-    source = Sentences({"mirror": Pairs.every(rows, pictures=4)}, layout, 3, seed=0)
+    source = Sentences({"mirror": TaskPairs.every(rows, pictures=4)}, layout, 3, seed=0)
     shown = torch.stack([layout.images(source[index][0])[::2, 0] % 4 for index in range(50)])
     assert all(len(set(pictures)) == 3 for pictures in shown.tolist())
 
 
 def test_a_missing_shard_is_refused(tmp_path: Path):
-    """Pairs would be taken for those of other pictures; the message says which are missing."""
+    """TaskPairs would be taken for those of other pictures; the message says which are missing."""
     for first in (0, 4):
         facts = {"task": "mirror", "pictures": 3, "first": first, "pairs": 2}
         write_shard(tmp_path / f"{first:05}", torch.zeros(2, 32, dtype=torch.int64), 32, facts)

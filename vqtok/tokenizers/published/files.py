@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from torch import Tensor
 
 from vqtok.storage.containers import open_checkpoint
+from vqtok.storage.hub import OutOfReach, from_hub
 from vqtok.tokenizers.published.layouts import PARTS
 
 CONFIG = "config.json"
@@ -40,16 +39,21 @@ class Published:
     config: dict[str, Any] = field(default_factory=dict)
 
 
+def names_file(source: str | Path) -> bool:
+    """Whether this is a file of weights, here or on the hub, rather than a folder."""
+    return Path(source).is_file() or (not Path(source).exists() and _split(source)[1] != "")
+
+
 def config_of(source: str | Path) -> dict[str, Any]:
     """The config.json of a folder, of a file's folder or of a hub id; empty where there is none.
 
     Raises:
-        ValueError: if there is one but it is no JSON, or the hub refuses.
+        ValueError: if there is one but it is no JSON, or the hub refuses or cannot be asked.
     """
     place = Path(source)
     found = place.parent / CONFIG if place.is_file() else place / CONFIG
     if not place.exists():
-        found = _from_hub(str(source), CONFIG)
+        found = from_hub(_split(source)[0], CONFIG)
     if found is None or not found.is_file():
         return {}
     try:
@@ -93,26 +97,32 @@ def _locate(source: str | Path) -> list[Path]:
             f"{place} should hold one file of weights and holds {told}; name the file, "
             f"or give a folder with {', '.join(WEIGHTS[:3])} or {' and '.join(HALVES)}"
         )
-    names = [""] if PurePosixPath(str(source)).suffix in SUFFIXES else WEIGHTS
-    for name in names:
-        if (found := _from_hub(str(source), name)) is not None:
-            return _shards(found)
-    raise ValueError(f"{source} is neither a file nor a folder here nor a published tokenizer on the hub")
+    return _located_on_hub(source)
 
 
-def _from_hub(place: str, name: str) -> Path | None:
-    """A file of `owner/name[/folder...]` on the hub, from the cache if it is there; None if there is none."""
-    owner, _, rest = place.partition("/")
-    repo, _, folder = rest.partition("/")
-    try:
-        inside = str(PurePosixPath(folder, name))
-        return Path(hf_hub_download(f"{owner}/{repo}", inside)) if repo and inside != "." else None
-    except EntryNotFoundError:
-        return None
-    except (HFValidationError, HfHubHTTPError, OSError) as error:
-        raise ValueError(
-            f"{place} is neither here nor to be had from the hub: {str(error).strip().splitlines()[0]}"
-        ) from error
+def _located_on_hub(source: str | Path) -> list[Path]:
+    """The same of a place on the hub: the first of the names that is there, or, without network, cached."""
+    refusal = ValueError(f"{source} is neither a file nor a folder here nor a published tokenizer on the hub")
+    folder, file = _split(source)
+    for name in [file] if file else WEIGHTS:
+        try:
+            found = from_hub(folder, name)
+        except OutOfReach as error:
+            refusal = error
+            continue
+        if found is not None:
+            return [
+                path if path.is_file() else from_hub(folder, path.name) or path for path in _shards(found)
+            ]
+    raise refusal
+
+
+def _split(source: str | Path) -> tuple[str, str]:
+    """Folder `owner/name[/folder...]` and file of a place on the hub; no file, if it ends like a folder."""
+    place = PurePosixPath(source)
+    if len(place.parts) > 2 and (place.suffix in SUFFIXES or place.name == INDEX):
+        return str(place.parent), place.name
+    return str(place), ""
 
 
 def _shards(path: Path) -> list[Path]:
@@ -120,10 +130,10 @@ def _shards(path: Path) -> list[Path]:
     if path.name != INDEX:
         return [path]
     try:
-        places: Mapping[str, str] = json.loads(path.read_bytes())["weight_map"]
-    except (ValueError, KeyError) as error:
+        shards = {*_part(json.loads(path.read_bytes())["weight_map"]).values()}
+        return [path.parent / shard for shard in sorted(shards)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is truncated or no index of shards: copy it again") from error
-    return [path.parent / shard for shard in sorted({places[name] for name in _part(places)})]
 
 
 def _part(named: Mapping[str, Any]) -> dict[str, Any]:

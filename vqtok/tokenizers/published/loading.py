@@ -12,21 +12,12 @@ import torch
 from torch import Tensor
 
 from vqtok.storage.tensors import check_tensors
-from vqtok.tokenizers.dvae import DVAEConfig, DVAETokenizer
+from vqtok.tokenizers.choice import build
 from vqtok.tokenizers.interface import ImageTokenizer
-from vqtok.tokenizers.magvit2 import MAGVIT2Config, MAGVIT2Tokenizer
-from vqtok.tokenizers.maskgit import MaskGITConfig, MaskGITTokenizer
 from vqtok.tokenizers.published.files import Published
 from vqtok.tokenizers.published.layouts import LAYOUTS, PARTS, RIDERS, Layout
 from vqtok.tokenizers.published.shapes import Shapes
-from vqtok.tokenizers.tokenizer import TokenizerConfig, VQTokenizer
 
-TOKENIZERS: dict[type, type[ImageTokenizer]] = {
-    TokenizerConfig: VQTokenizer,
-    MaskGITConfig: MaskGITTokenizer,
-    MAGVIT2Config: MAGVIT2Tokenizer,
-    DVAEConfig: DVAETokenizer,
-}
 POINTWISE = re.compile(r".*\.attn(_1|\.\d+)\.(q|k|v|proj_out)\.weight$")  # diffusers has matrices there
 SHADOW = "model_ema."
 UNSAID = 32  # diffusers' default for the size, which its published tokenizers of 256 pixels left standing
@@ -57,12 +48,11 @@ def tokenizer_of(published: Published, plan: Plan) -> ImageTokenizer:
     Raises:
         ValueError: naming every tensor that is missing, extra or mis-shaped.
     """
-    kind = TOKENIZERS[type(plan.config)]
     with torch.device("meta"):  # nothing is allocated before every shape is known to be right
-        wanted = dict(kind(plan.config).named_parameters())
+        wanted = dict(build(plan.config).named_parameters())
     check_tensors(plan.tensors, wanted, f"{published.path}, taken for {plan.layout.name},")
     with torch.random.fork_rng(devices=[]):  # loading draws nothing from the caller's random numbers
-        tokenizer = kind(plan.config)
+        tokenizer = build(plan.config)
     with torch.no_grad():  # buffers are state of our training, and stay as they are
         for name, parameter in tokenizer.named_parameters():
             parameter.copy_(plan.tensors[name])

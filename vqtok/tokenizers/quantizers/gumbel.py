@@ -16,19 +16,16 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vqtok.tokenizers.quantizers.quantizer import Quantized, Quantizer
+from vqtok.tokenizers.quantizers.quantizer import Codebook, Quantized, Quantizer
 from vqtok.tokenizers.quantizers.scores import best_ids, by_chunks, rows, through_weights
-from vqtok.tokenizers.quantizers.vq import check_codebook
 
 
 @dataclass(frozen=True, kw_only=True)
-class GumbelConfig:
+class GumbelConfig(Codebook):
     """A codebook that a classifier chooses from.
 
     Args:
         kind: Names this quantizer in recipes.
-        codes: Ids run from 0 to codes - 1.
-        width: Channels of the vectors, and of one code.
         tau: Temperature of the relaxation; `GumbelQuantizer.tau` starts here.
         kl: Weight of the divergence from even use, a mean over vectors; `GumbelQuantizer.kl` starts here. The
             dVAE's 6.6 is 6.6 / 192 beside a mean over pixels and channels, as it has 192 of them a vector.
@@ -37,21 +34,14 @@ class GumbelConfig:
     """
 
     kind: Literal["gumbel"] = "gumbel"
-    codes: int
-    width: int
     tau: float = 1.0
     kl: float = 5e-4
     hard: bool = False
 
     def __post_init__(self) -> None:
-        check_codebook(self.codes, self.width)
+        super().__post_init__()
         if self.tau <= 0:
             raise ValueError(f"tau {self.tau} must be above 0: the dVAE goes from 1 to 1/16")
-
-    @property
-    def vocab(self) -> int:
-        """Ids run from 0 to vocab - 1."""
-        return self.codes
 
 
 class GumbelQuantizer(Quantizer):

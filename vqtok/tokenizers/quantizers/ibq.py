@@ -18,20 +18,17 @@ from torch import Tensor, nn
 
 from vqtok.tokenizers.quantizers.entropy import entropy
 from vqtok.tokenizers.quantizers.gradients import squared_errors
-from vqtok.tokenizers.quantizers.quantizer import Quantized, Quantizer
+from vqtok.tokenizers.quantizers.quantizer import Codebook, Quantized, Quantizer
 from vqtok.tokenizers.quantizers.ranks import mean_over_ranks
 from vqtok.tokenizers.quantizers.scores import best_ids, by_chunks, rows, through_weights
-from vqtok.tokenizers.quantizers.vq import check_codebook
 
 
 @dataclass(frozen=True, kw_only=True)
-class IBQConfig:
+class IBQConfig(Codebook):
     """A codebook that learns through its choices.
 
     Args:
         kind: Names this quantizer in recipes.
-        codes: Ids run from 0 to codes - 1.
-        width: Channels of one code.
         beta: Weight of the commitment term.
         legacy: Put beta on the codebook's term instead, as the authors' tokenizers were trained.
         entropy: Weight of the entropies, which are in nats.
@@ -40,8 +37,6 @@ class IBQConfig:
     """
 
     kind: Literal["ibq"] = "ibq"
-    codes: int
-    width: int
     beta: float = 0.25
     legacy: bool = False
     entropy: float = 0.05
@@ -49,14 +44,9 @@ class IBQConfig:
     temperature: float = 0.01
 
     def __post_init__(self) -> None:
-        check_codebook(self.codes, self.width)
+        super().__post_init__()
         if self.temperature <= 0:
             raise ValueError(f"temperature {self.temperature} must be above 0: take 0.01")
-
-    @property
-    def vocab(self) -> int:
-        """Ids run from 0 to vocab - 1."""
-        return self.codes
 
 
 class IBQ(Quantizer):

@@ -30,6 +30,30 @@ class QuantizerSettings(Protocol):
         """Channels of the vectors."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Codebook:
+    """Size of a table of codes: what the configurations of all quantizers that have one begin with.
+
+    Args:
+        codes: Ids run from 0 to codes - 1.
+        width: Channels of the vectors, and of one code.
+    """
+
+    codes: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.codes < 2 or self.width < 1:
+            raise ValueError(
+                f"a codebook of {self.codes} codes of width {self.width}: need codes >= 2 and width >= 1"
+            )
+
+    @property
+    def vocab(self) -> int:
+        """Ids run from 0 to vocab - 1."""
+        return self.codes
+
+
 @dataclass(frozen=True)
 class Quantized:
     """What quantizing gives.
@@ -51,8 +75,10 @@ class Quantizer(nn.Module):
     """Base of all quantizers: checks what comes in, and computes in float32 whatever autocast or dtype say.
 
     A quantizer writes `_quantize`, `_encode` and `_decode`, which see float32, no autocast and no TF32; one
-    whose codebook is more than a parameter writes `learn` too.
+    whose codebook is more than a parameter writes `learn` too, and says so by `learns`.
     """
+
+    learns = False  # whether `learn` does anything: else its vectors need not be kept for it
 
     def __init__(self, config: QuantizerSettings) -> None:
         super().__init__()

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from vqtok.tokenizers.quantizers.gradients import rotated, straight_through
-from vqtok.tokenizers.quantizers.quantizer import Quantized, Quantizer
+from vqtok.tokenizers.quantizers.quantizer import Codebook, Quantized, Quantizer
 from vqtok.tokenizers.quantizers.vq import VectorQuantizer, VQConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResidualVQConfig:
+class ResidualVQConfig(Codebook):
     """Stages of codebooks of one shape.
 
     Codes are never normalized: what is left over has a length, too.
@@ -26,7 +26,6 @@ class ResidualVQConfig:
         kind: Names this quantizer in recipes.
         stages: Ids of one vector.
         codes: Ids run from 0 to codes - 1 in every stage.
-        width: Channels of one code.
         beta: Weight of the commitment term.
         means: Codes are running means of what they quantize.
         memory: Share of the running counts and means that stays at a step.
@@ -38,8 +37,6 @@ class ResidualVQConfig:
 
     kind: Literal["residual"] = "residual"
     stages: int
-    codes: int
-    width: int
     beta: float = 0.25
     means: bool = False
     memory: float = 0.98
@@ -66,17 +63,14 @@ class ResidualVQConfig:
             kmeans=self.kmeans,
         )
 
-    @property
-    def vocab(self) -> int:
-        """Ids of every stage run from 0 to vocab - 1."""
-        return self.codes
-
 
 class ResidualVQ(Quantizer):
     """Vectors (b, d, h, w) <-> ids (b, h, w, q): a vector is the sum of one code of each stage.
 
     Ids of the first stages alone decode too, coarser: `decode(ids[..., :1])`.
     """
+
+    learns = True
 
     def __init__(self, config: ResidualVQConfig) -> None:
         super().__init__(config)

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from vqtok.tokenizers.lookup import chunk_rows, whole_float32
+from vqtok.tokenizers.lookup import chunk_rows, nearest_code, whole_float32
 
 Parts = tuple[Tensor, ...]
 
@@ -41,9 +41,13 @@ def by_chunks(score: Callable[[Tensor], Parts], vectors: Tensor, codes: int) -> 
 
 def best_ids(score: Callable[[Tensor], Tensor], vectors: Tensor, codes: int) -> Tensor:
     """(b, h, w) id of the highest of the scores (r, k) of vectors (b, d, h, w); the lower id wins a tie."""
-    height, width = vectors.shape[-2:]
     parts = by_chunks(lambda chunk: (score(chunk).argmax(1),), rows(vectors), codes)
-    return rearrange(torch.cat([ids for (ids,) in parts]), "(b h w) -> b h w", h=height, w=width)
+    return _grid(torch.cat([ids for (ids,) in parts]), vectors)
+
+
+def nearest_ids(vectors: Tensor, codebook: Tensor) -> Tensor:
+    """(b, h, w) id of the code (k, d) that is nearest to each of vectors (b, d, h, w)."""
+    return _grid(nearest_code(rows(vectors), codebook), vectors)
 
 
 def rows(vectors: Tensor) -> Tensor:
@@ -64,3 +68,9 @@ def through_weights(weights: Tensor, codebook: Tensor, ids: Tensor) -> Tensor:
     """
     soft = weights @ codebook.detach()
     return F.embedding(ids, codebook) + (soft - soft.detach())
+
+
+def _grid(ids: Tensor, vectors: Tensor) -> Tensor:
+    """(b, h, w) of the ids (n,) of vectors (b, d, h, w)."""
+    height, width = vectors.shape[-2:]
+    return rearrange(ids, "(b h w) -> b h w", h=height, w=width)

@@ -13,38 +13,25 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vqtok.tokenizers.lookup import nearest_code
 from vqtok.tokenizers.quantizers.gradients import rotated, squared_errors, straight_through
-from vqtok.tokenizers.quantizers.quantizer import Quantized, Quantizer
-from vqtok.tokenizers.quantizers.vq import check_codebook
+from vqtok.tokenizers.quantizers.quantizer import Codebook, Quantized, Quantizer
+from vqtok.tokenizers.quantizers.scores import nearest_ids
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimVQConfig:
+class SimVQConfig(Codebook):
     """A frozen table and the map it is seen through.
 
     Args:
         kind: Names this quantizer in recipes.
-        codes: Ids run from 0 to codes - 1.
-        width: Channels of one code.
         beta: Weight of the commitment term, which pulls encoder outputs to their codes.
         rotate: Turn the encoder's gradient with the vector (rotation trick) instead of passing it straight
             on.
     """
 
     kind: Literal["simvq"] = "simvq"
-    codes: int
-    width: int
     beta: float = 0.25
     rotate: bool = False
-
-    def __post_init__(self) -> None:
-        check_codebook(self.codes, self.width)
-
-    @property
-    def vocab(self) -> int:
-        """Ids run from 0 to vocab - 1."""
-        return self.codes
 
 
 class SimVQ(Quantizer):
@@ -75,10 +62,7 @@ class SimVQ(Quantizer):
         return Quantized(through(vectors, codes), ids, loss, terms)
 
     def _encode(self, vectors: Tensor) -> Tensor:
-        height, width = vectors.shape[-2:]
-        flat = rearrange(vectors, "b d h w -> (b h w) d")
-        ids = nearest_code(flat, self.codebook().detach())
-        return rearrange(ids, "(b h w) -> b h w", h=height, w=width)
+        return nearest_ids(vectors, self.codebook().detach())
 
     def _decode(self, ids: Tensor) -> Tensor:
         """Only the rows in use are mapped, so only they cost anything on the way back."""

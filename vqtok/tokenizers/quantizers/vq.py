@@ -18,34 +18,31 @@ from torch import Tensor, nn
 from vqtok.tokenizers.lookup import nearest_code
 from vqtok.tokenizers.quantizers.gradients import rotated, squared_errors, straight_through
 from vqtok.tokenizers.quantizers.kmeans import kmeans
-from vqtok.tokenizers.quantizers.quantizer import Quantized, Quantizer
+from vqtok.tokenizers.quantizers.quantizer import Codebook, Quantized, Quantizer
 from vqtok.tokenizers.quantizers.ranks import draw_rows, sum_over_ranks
+from vqtok.tokenizers.quantizers.scores import nearest_ids, rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class VQConfig:
-    """Shape and training of a codebook.
+class VQConfig(Codebook):
+    """A codebook and its training.
 
     Args:
         kind: Names this quantizer in recipes.
-        codes: Ids run from 0 to codes - 1.
-        width: Channels of one code.
         normalize: Compare directions only: vectors and codes are brought to length one.
         beta: Weight of the commitment term, which pulls encoder outputs to their codes (0.25 in the paper).
         legacy: Put beta on the codebook's term instead, as taming's tokenizers were trained.
         means: Codes are running means of the vectors that choose them, which fit a young encoder much sooner
             than codes learned by gradient.
         memory: Share of the running counts and means that stays at a step; 0.98 looks back about 50 steps.
-        restart_below: A code chosen less often than this share of the average code starts again from an
-            encoder output.
+        restart_below: A code chosen less often than this share of the average code, below 1, starts again
+            from an encoder output.
         kmeans: Rounds of k-means on the first step's vectors, where codes start; 0 starts from random codes.
         rotate: Turn the encoder's gradient with the vector (rotation trick) instead of passing it straight
             on.
     """
 
     kind: Literal["vq"] = "vq"
-    codes: int
-    width: int
     normalize: bool = True
     beta: float = 0.25
     legacy: bool = False
@@ -56,26 +53,19 @@ class VQConfig:
     rotate: bool = False
 
     def __post_init__(self) -> None:
-        check_codebook(self.codes, self.width)
+        super().__post_init__()
         if not 0 <= self.memory < 1:
             raise ValueError(f"memory {self.memory} must lie in [0, 1): 0.98 looks back about 50 steps")
+        if not 0 <= self.restart_below < 1:  # from 1 on average codes would start again at every step
+            raise ValueError(f"restart_below {self.restart_below} must lie in [0, 1): 0.03 spares rare codes")
         if self.legacy and self.means:
             raise ValueError("legacy puts beta on the codebook's term, which means lack: drop one of them")
-
-    @property
-    def vocab(self) -> int:
-        """Ids run from 0 to vocab - 1."""
-        return self.codes
-
-
-def check_codebook(codes: int, width: int) -> None:
-    """Raise a ValueError for a codebook that nothing can be chosen from."""
-    if codes < 2 or width < 1:
-        raise ValueError(f"a codebook of {codes} codes of width {width}: need codes >= 2 and width >= 1")
 
 
 class VectorQuantizer(Quantizer):
     """Nearest-code quantizer; its codebook is trained by gradient, or is the means of what chose it."""
+
+    learns = True
 
     def __init__(self, config: VQConfig) -> None:
         super().__init__(config)
@@ -102,7 +92,7 @@ class VectorQuantizer(Quantizer):
         Where codes are means, the loss has the commitment's part alone.
         """
         config, vectors = self.config, self._prepare(vectors)
-        ids = self._nearest(vectors)
+        ids = nearest_ids(vectors, self.codebook())
         codes = self._decode(ids)
         loss, terms = squared_errors(vectors, codes, config.beta, config.legacy)
         if config.means:
@@ -111,15 +101,10 @@ class VectorQuantizer(Quantizer):
         return Quantized(through(vectors, codes), ids, loss, terms)
 
     def _encode(self, vectors: Tensor) -> Tensor:
-        return self._nearest(self._prepare(vectors))
+        return nearest_ids(self._prepare(vectors), self.codebook())
 
     def _decode(self, ids: Tensor) -> Tensor:
         return rearrange(F.embedding(ids, self.codebook()), "b h w d -> b d h w")
-
-    def _nearest(self, vectors: Tensor) -> Tensor:
-        height, width = vectors.shape[-2:]
-        flat = rearrange(vectors, "b d h w -> (b h w) d")
-        return rearrange(nearest_code(flat, self.codebook()), "(b h w) -> b h w", h=height, w=width)
 
     def _prepare(self, vectors: Tensor) -> Tensor:
         """Of length one along axis 1, if only directions count."""
@@ -140,12 +125,12 @@ class VectorQuantizer(Quantizer):
         Returns:
             How many codes started again.
         """
-        flat = rearrange(self._prepare(vectors.float()), "b d h w -> (b h w) d")
-        ids = ids.flatten()
+        flat, ids = rows(self._prepare(vectors.float())), ids.flatten()
         if self.awaits_start:
             found = kmeans(flat, self.config.codes, self.config.kmeans, self.config.normalize)
             self.embedding.weight.copy_(found)
             ids = nearest_code(flat, self.codebook())
+            self.usage.fill_(1.0)  # all start in use, or most would start again before they could be chosen
         counts = sum_over_ranks(torch.bincount(ids, minlength=self.config.codes).float())
         share = (1 - self.config.memory) / counts.mean()
         self.usage.mul_(self.config.memory).add_(counts * share)
@@ -160,8 +145,9 @@ class VectorQuantizer(Quantizer):
 
     def _move(self, flat: Tensor, ids: Tensor, counts: Tensor, share: Tensor) -> None:
         """Appendix A.1, equations 6-8, with the sums m written as N e: e += share (sum - count e) / N."""
-        sums = sum_over_ranks(torch.zeros_like(self.embedding.weight).index_add_(0, ids, flat))
+        sums = torch.zeros_like(self.embedding.weight, dtype=flat.dtype)  # float32, whatever the codes are
+        sums = sum_over_ranks(sums.index_add_(0, ids, flat))
         chosen = counts > 0
-        code = self.embedding.weight[chosen]
-        gap = sums[chosen] - counts[chosen, None] * code
-        self.embedding.weight[chosen] = code + share * gap / self.usage[chosen, None]
+        code = self.embedding.weight[chosen].float()
+        moved = code + share * (sums[chosen] - counts[chosen, None] * code) / self.usage[chosen, None]
+        self.embedding.weight[chosen] = moved.to(self.embedding.weight.dtype)

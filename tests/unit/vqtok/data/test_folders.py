@@ -1,5 +1,6 @@
 """A folder of pictures as a sequence of images."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -79,6 +80,27 @@ def test_batches_of_any_pictures(folder: Path, workers: int) -> None:
             assert path == pictures.paths[number] and isinstance(pixels, str) == (path in bad)
             if path not in bad:
                 assert torch.equal(torch.from_numpy(pixels) / 255, read_picture(path, 8))
+
+
+def test_a_digest_sees_through_links(folder: Path) -> None:
+    """A picture that changes behind a link shows in it; a link to nowhere has a digest too."""
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    (folder / "linked.png").symlink_to(folder / ".hidden.png")
+    pictures = PictureFolder(folder, size=8)
+    before = pictures.digest(range(len(pictures)))
+    assert pictures.digest(range(len(pictures))) == before
+    (folder / ".hidden.png").write_text("another picture")
+    assert pictures.digest(range(len(pictures))) != before
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """A name in another encoding than UTF-8 has a digest, can be printed, and the picture is read."""
+    source = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(source)
+    source.rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    pictures = PictureFolder(tmp_path, size=8)
+    assert pictures.name(0) == r"caf\xe9.png" and len(pictures.digest(range(1))) == 64
+    assert pictures[0].shape == (3, 8, 8)
 
 
 def test_kept_images_are_not_read_again(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """A plan of shards: what is there, what is another job's, and who makes the rest."""
 
+from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ def test_no_such_share(worker: int, workers: int):
     """A worker is one of its workers."""
     with pytest.raises(ValueError, match=f"worker {worker} is not one of {workers}, counted from 0"):
         Share(worker=worker, workers=workers)
+
+
+def test_shares_as_flags():
+    """Commands that share a job have the same two flags, alone by default."""
+    parser = ArgumentParser()
+    Share.add_flags(parser)
+    assert Share(**vars(parser.parse_args([]))) == Share()
+    assert Share(**vars(parser.parse_args(["--worker=1", "--workers=3"]))) == Share(worker=1, workers=3)
 
 
 def test_a_shard_tells_whose_it_is(tmp_path: Path):

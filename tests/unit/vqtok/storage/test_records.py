@@ -62,6 +62,7 @@ def test_kinds_of_a_union():
     ("data", "told"),
     [
         ({"kind": "tree"}, "here: `either.kind` is 'tree', expected one of table, grid"),
+        ({"kind": ["table"]}, r"here: `either.kind` is \['table'\], expected one of table, grid"),
         ({"kind": "grid", "codes": 3}, "here: unknown setting `either.codes`; did you mean `either.levels`"),
         ({"kind": "grid"}, "here: setting `either.levels` is missing"),
         ({"levels": [3]}, "here: unknown setting `either.levels`"),

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from vqtok.tokenizers.autoencoder import AutoencoderConfig, Decoder, Downsample, Encoder
+from vqtok.tokenizers.magvit2 import MAGVIT2Config
+from vqtok.tokenizers.maskgit import MaskGITConfig
 from vqtok.tokenizers.quantizers.vq import VQConfig
 from vqtok.tokenizers.tokenizer import TokenizerConfig, VQTokenizer
 
@@ -194,3 +196,40 @@ def test_mistakes_are_named(settings: dict, told: str):
     """A shape that cannot be built is refused before anything is."""
     with pytest.raises(ValueError, match=told):
         AutoencoderConfig(**settings)
+
+
+@pytest.mark.parametrize("kind", [MAGVIT2Config, MaskGITConfig])
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"multipliers": ()}, "name one of at least 1 for each level"),
+        ({"groups": 0}, "groups is 0, the least is 1"),
+        ({"blocks": 0}, "blocks is 0, the least is 1"),
+        ({"channels": 0}, "channels is 0, the least is 1"),
+    ],
+)
+def test_all_pyramids_refuse_the_same(kind: type, settings: dict, told: str):
+    """The other networks of residual blocks are checked as VQGAN's is."""
+    quantizer = {"quantizer": VQConfig(codes=16, width=4)} if kind is MaskGITConfig else {}
+    with pytest.raises(ValueError, match=told):
+        kind(**quantizer, **settings)
+
+
+@pytest.mark.parametrize("low", [1.0, float("nan"), -float("inf")])
+def test_black_must_not_be_white(low: float):
+    """The range of pixels has a length, which they are divided by."""
+    told = f"low is {low}, black as the network sees it, and white is 1"
+    with pytest.raises(ValueError, match=told):
+        MAGVIT2Config(low=low)
+    with pytest.raises(ValueError, match=told):
+        TokenizerConfig(autoencoder=AutoencoderConfig(), quantizer=VQConfig(codes=16, width=4), low=low)
+
+
+def test_a_config_tells_factor_and_vocab():
+    """Whatever the network: users read them off the configuration, before anything is built."""
+    vq = VQConfig(codes=16, width=4)
+    shape = AutoencoderConfig(multipliers=(1, 2), patch=4)
+    assert (TokenizerConfig(autoencoder=shape, quantizer=vq).factor, shape.factor) == (8, 8)
+    assert TokenizerConfig(autoencoder=shape, quantizer=vq).vocab == 16
+    assert (MaskGITConfig(quantizer=vq).factor, MaskGITConfig(quantizer=vq).vocab) == (16, 16)
+    assert (MAGVIT2Config().factor, MAGVIT2Config().vocab, MAGVIT2Config().blocks) == (16, 2**18, 4)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vqtok.tokenizers.critic import MEMORY, Adversary, Critic, CriticConfig, hinge
+from vqtok.training.optim import OptimConfig
 from vqtok.training.run import Run, RunConfig
 
 SMALL = CriticConfig(channels=4, layers=1, norm="none", count_from=0, ramp_steps=0)
@@ -60,7 +61,7 @@ def test_lecam():
     critic.means.copy_(torch.tensor([1.0, -1.0]))
     real, fake = torch.tensor([2.0, -3.0]), torch.tensor([0.0, 4.0])
     assert float(critic.lecam(real, fake)) == pytest.approx((2 + 1) ** 2 / 2 + (1 - 0) ** 2 / 2)
-    critic.remember(real, fake)
+    critic.remember(torch.stack([real.mean(), fake.mean()]))
     expected = [MEMORY * 1.0 + (1 - MEMORY) * -0.5, MEMORY * -1.0 + (1 - MEMORY) * 2.0]
     assert critic.means.tolist() == pytest.approx(expected)
 
@@ -91,6 +92,33 @@ def test_it_trains_before_it_counts(run: Run):
     found = play(config, run, 8)
     assert [moved for _, moved in found] == [False] * 2 + [True] * 6
     assert [penalty != 0 for penalty, _ in found] == [False] * 5 + [True] * 3  # at step 4 the ramp is at 0
+
+
+def test_muon_trains_what_lies_inside(run: Run):
+    """The critic's matrices between its first and last layer, as its settings ask."""
+    adversary = Adversary(replace(SMALL, channels=16, layers=2, optim=OptimConfig(muon=True)), run)
+    convolutions = [part for part in adversary.critic.layers if isinstance(part, nn.Conv2d)]
+    groups = [group["params"] for group in adversary.optimizer.param_groups if group.get("orthogonal")]
+    by_muon = {id(parameter) for group in groups for parameter in group}
+    assert [id(part.weight) in by_muon for part in convolutions] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_lecam_remembers_whole_steps(parts: int, tmp_path: Path):
+    """With micro-batches the means are those of all scores of the step."""
+    run = Run(RunConfig(folder=tmp_path, trackers=(), micro_batches=parts))
+    network, frozen = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+    network, optimizer = run.prepare(network, torch.optim.SGD(network.parameters(), lr=0.0))
+    adversary = Adversary(replace(SMALL, lecam=0.1), run)
+    images = torch.rand(4, 3, 16, 16) * torch.linspace(0, 1, 4).view(4, 1, 1, 1)
+    with torch.no_grad():
+        expected = [adversary.critic(x).mean() for x in (images, frozen(images))]
+    for share in run.batches(images, 4, 1):
+        with run.accumulate(network, adversary.critic):
+            run.update(network(share).mean(), optimizer)
+            adversary.learn(share, frozen(share), lr=0.01)
+    found = adversary.critic.means / (1 - MEMORY)
+    torch.testing.assert_close(found, torch.stack(expected), atol=1e-8, rtol=1e-4)
 
 
 def test_the_penalty(run: Run):

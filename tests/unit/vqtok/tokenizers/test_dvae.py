@@ -85,5 +85,10 @@ def test_without_a_decoder(tokenizer: DVAETokenizer):
 
 def test_channels_that_do_not_divide():
     """The bottlenecks are a quarter as wide."""
+    for name in ("vocab", "channels", "blocks", "embedding"):
+        with pytest.raises(ValueError, match=f"{name} is 0, the least is 1: raise it"):
+            DVAEConfig(**{name: 0})
+    with pytest.raises(ValueError, match="size 60 does not divide by 8, the pixels a code: take 64$"):
+        DVAEConfig(size=60)
     with pytest.raises(ValueError, match="channels 6 do not divide by 4"):
         DVAEConfig(channels=6)

@@ -55,6 +55,29 @@ def test_what_muon_may_train(tokenizer: VQTokenizer):
     }
 
 
+def test_recomputing_changes_no_gradient_and_keeps_less():
+    """As in VQGAN's blocks: the same bits, and fewer numbers kept between the passes."""
+    found, kept = [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        encoder, sizes = LocalEncoder(4, 64, 3, 8, recompute), []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, s=sizes: s.append(x.numel()) or x, lambda x: x
+        ):
+            latents = encoder(torch.rand(1, 3, 64, 64))
+        latents.square().mean().backward()
+        found.append([latents, *(parameter.grad for parameter in encoder.parameters())])
+        kept.append(sum(sizes))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert kept[1] < 0.8 * kept[0]  # weights are among them
+
+
+def test_recompute_reaches_it(config: TokenizerConfig):
+    """The setting of the autoencoder is the encoder's, whichever it is."""
+    shape = replace(config.autoencoder, local=24, recompute=True)
+    assert VQTokenizer(replace(config, autoencoder=shape)).encoder.recompute
+
+
 def test_mistakes_are_named(config: TokenizerConfig):
     """An encoder of no channels is refused with the value."""
     with pytest.raises(ValueError, match="local is 0, the least is 1"):

@@ -123,6 +123,14 @@ def test_logit_laplace_has_a_sharpest():
     assert location.grad.isfinite() and abs(location.grad) <= math.exp(-SHARPEST) * 1.001
 
 
+@pytest.mark.parametrize(("error", "sign"), [(3.0, -1), (0.001, 0)])
+def test_a_scale_below_the_sharpest_leads_back_only(error: float, sign: int):
+    """One too sure of itself is told to widen; one that is right is not driven further down."""
+    log_scale = torch.tensor(-6.0, requires_grad=True)
+    logit_laplace(torch.tensor(0.0), log_scale, torch.tensor(error).sigmoid()).backward()
+    assert log_scale.grad.sign() == sign
+
+
 def test_likelihood():
     """The mean over pixels and channels, of pixels brought to [0.1, 0.9]."""
     images, laplace = torch.rand(2, 3, 8, 8), torch.randn(2, 6, 8, 8)

@@ -271,6 +271,7 @@ def test_a_bad_step_leaves_the_codebook_alone(recipe: TrainConfig, monkeypatch: 
     monkeypatch.setattr(train, "images", lambda _: (Spoiled(), kept))
     train.train(replace(recipe, lr=replace(recipe.lr, steps=4)))
     assert recorded(recipe.run.folder, "skipped")[-1] == 1
+    assert recorded(recipe.run.folder, "codebook/ids") == [3 * 8 * 16]  # nor are its ids counted
     assert all(tensor.isfinite().all() for tensor in weights(recipe.run.folder).values())
 
 
@@ -286,6 +287,32 @@ def test_restarts_end(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):
     train.train(replace(recipe, restart_steps=2, lr=replace(recipe.lr, steps=4)))
     assert asked == [True, True, False, False]
     assert weights(recipe.run.folder)["quantize.usage"].any()
+
+
+def test_restarts_end_by_themselves(recipe: TrainConfig):
+    """Without a setting they go on for four fifths of the run; 0 has none."""
+    assert replace(recipe, restart_steps=None).settles_at == 24
+    assert replace(recipe, restart_steps=0).settles_at == 0 and recipe.settles_at == 20
+
+
+def test_a_codebook_learns_from_whole_steps(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):
+    """With micro-batches it is given all ids of the step, once, and the same are counted."""
+    learn, seen = VectorQuantizer.learn, []
+
+    def spy(quantizer: VectorQuantizer, vectors: Tensor, ids: Tensor, restart: bool) -> int:
+        seen.append((vectors, ids))
+        return learn(quantizer, vectors, ids, restart)
+
+    monkeypatch.setattr(VectorQuantizer, "learn", spy)
+    for parts in (1, 4):
+        run = replace(elsewhere(recipe, f"in {parts}").run, micro_batches=parts, log_steps=1)
+        few = replace(recipe, run=run, codebook_steps=1, lr=replace(recipe.lr, steps=2, warmup_steps=0))
+        train.train(few)
+        assert recorded(run.folder, "codebook/ids") == [8 * 16] * 2
+        assert len(recorded(run.folder, "codebook/restarted")) == 2
+    (one, ids), _, (many, others), _ = seen  # the first step of either run: its codebook is the same
+    torch.testing.assert_close(one, many)
+    assert torch.equal(ids, others) and len(seen) == 4
 
 
 def test_a_folder_is_decoded_once(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):
@@ -343,6 +370,7 @@ def missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"tokenizer": DVAE, "tau": Ramp(start=1.0, end=0.0, steps=3)}, "tau goes from 1.0 to 0.0: both"),
         ({"loss": LossConfig(laplace=1.0)}, "loss.laplace is the likelihood of a dvae: set it to 0"),
         ({"tokenizer": replace(DVAE, decodes=False)}, "without a decoder cannot be trained"),
+        ({"tokenizer": replace(DVAE, size=8)}, "tokenizer.size is 8, and SSIM, .* window of 11 pixels"),
         ({"critic": CriticConfig()}, "a critic of 3 layers needs images of 24 pixels a side, not 16"),
     ],
 )
@@ -400,6 +428,13 @@ def test_emoji_images():
         assert image.shape == (3, 64, 64) and image.dtype == torch.float32
         assert torch.equal(image, EmojiImages(seed=0)[index])
     assert not torch.equal(images[0], images[1]) and not torch.equal(images[0], EmojiImages(seed=1)[0])
+
+
+def test_the_embedded_emoji_have_a_size(recipe: TrainConfig):
+    """Another is refused, or the weights would be saved for images that they never saw."""
+    told = "tokenizer.size is 16, the embedded emoji have 64 pixels: set it to 64, or name data.folder"
+    with pytest.raises(ValueError, match=told):
+        train.train(replace(recipe, data=ImagesConfig()))
 
 
 def test_trains_on_the_embedded_emoji(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch):

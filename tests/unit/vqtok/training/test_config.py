@@ -184,6 +184,15 @@ def test_help_shows_the_meanings(capsys):
     assert "Steps between evaluations." in told
 
 
+def test_help_for_a_recipe_shows_its_settings(recipe, capsys):
+    """Behind a recipe, --help gives what it says as defaults, and the command as people type it."""
+    with pytest.raises(SystemExit):
+        parse(TrainConfig, ["--config", recipe(), "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "usage: vqtok train recipe.yaml [--SETTING VALUE ...]" in told
+    assert "(type: int, default: 5)" in told  # the recipe's eval_steps
+
+
 def test_launch_writes_the_resolved_config(recipe):
     """config.yaml in the run's folder reads back as the same configuration."""
     seen = []

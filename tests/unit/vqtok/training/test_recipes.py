@@ -52,6 +52,15 @@ class TrainConfig:
     steps: int = 5
 
 
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A setting that is one word, beside a choice."""
+
+    quantizer: Table | Seen | Grid
+    name: str = ""
+    size: int = 8
+
+
 FILES = {
     "table.yaml": "model: {quantizer: {codes: 8, beta: 1e-1}, size: 4}\nsteps: 3",
     "seen.yaml": "model: {quantizer: {kind: seen, codes: 16}}",
@@ -106,6 +115,13 @@ def test_flags_in_two_words():
     assert config == TrainConfig(model=Model(quantizer=Table(codes=9, beta=0.1), size=2), steps=3)
 
 
+@pytest.mark.parametrize("name", ["quantizer", "myquantizer"])
+def test_a_value_that_ends_like_a_setting(name: str):
+    """It is the other flag's value, and no flag."""
+    words = ["--quantizer.codes", "8", "--name", name, "--size", "2"]
+    assert parse(Named, words) == Named(quantizer=Table(codes=8), name=name, size=2)
+
+
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
@@ -115,6 +131,9 @@ def test_flags_in_two_words():
         (["seen", f"{Q}.levels=[3]"], "^flags: unknown setting `model.quantizer.levels`"),
         (["grid", "more"], "^more.yaml: unknown setting `model.quantizer.beta`"),
         (["seen", f"{Q}.cods=3"], "^unknown flag `--model.quantizer.cods`; did you mean"),
+        (["table", f"{Q}={{codes: 5"], "^--model.quantizer, line 1: no YAML: "),
+        (["table", f"{Q}.kind=[a]"], r"^flags: `model.quantizer.kind` is \['a'\], expected one of table"),
+        (["table", f"{Q}.kind=[a]", f"{Q}={{codes: 3}}"], r"^flags: `model.quantizer.kind` is \['a'\]"),
         (["table", f"{Q}=3"], "^flags: `model.quantizer` is 3, expected Table or Seen or Grid"),
     ],
 )
@@ -189,4 +208,4 @@ def test_mistakes_inside_kinds(text: str, told: str):
 )
 def test_numbers(text: str, value: object):
     """A number with an exponent is a float, with a point or without."""
-    assert read_yaml(text) == value and type(read_yaml(text)) is type(value)
+    assert read_yaml(text, "here") == value and type(read_yaml(text, "here")) is type(value)

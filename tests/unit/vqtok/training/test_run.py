@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 
 import pytest
 import torch
@@ -154,6 +155,26 @@ def test_not_finite_loss_leaves_weights_as_they_were(toy, tmp_path):
     before = toy.train(tmp_path / "a", 0)[1]
     after = toy.train(tmp_path / "b", 3, {"bad": range(24)})[1]
     assert same(before, after) == []
+
+
+def test_a_critics_bad_step_takes_nothing_back(toy, tmp_path):
+    """The model's step before it stands, and its average follows; the step counts as skipped."""
+    run = Run(RunConfig(folder=tmp_path, trackers=(), log_steps=1))
+    model, judge = toy.network(), toy.network()
+    optimizers = [optimizer_for(net, OptimConfig()) for net in (model, judge)]
+    model, judge, *optimizers = run.prepare(model, judge, *optimizers)
+    average, before = run.ema(model, 0.9), [p.clone() for net in (model, judge) for p in net.parameters()]
+    for samples in run.batches(toy.Numbers(), 8, 1):
+        with run.accumulate(model, judge):
+            assert run.update(model(samples["x"]).square().mean(), optimizers[0])
+            assert not run.update(judge(samples["x"]).mean() * math.nan, optimizers[1])
+            run.note({"size": 1.0})
+    assert run.skipped == 1 and "size" not in read_rows(tmp_path)[0]
+    after = [p for net in (model, judge) for p in net.parameters()]
+    assert [torch.equal(*pair) for pair in zip(before, after, strict=True)] == [False] * 4 + [True] * 4
+    share = 1 - 2 / 11  # of the new weights, at the first step
+    for start, now, mean in zip(before, after, average.model.parameters(), strict=False):
+        torch.testing.assert_close(mean, start + share * (now - start))
 
 
 def test_bad_micro_batch_spoils_only_its_step(toy, tmp_path):

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from vqtok.storage.tensors import check_tensors
 from vqtok.tokenizers.autoencoder import AutoencoderConfig
+from vqtok.tokenizers.choice import build
 from vqtok.tokenizers.dvae import DVAEConfig
 from vqtok.tokenizers.magvit2 import MAGVIT2Config
 from vqtok.tokenizers.maskgit import MaskGITConfig
 from vqtok.tokenizers.published.files import Published
-from vqtok.tokenizers.published.loading import TOKENIZERS, plan_for
+from vqtok.tokenizers.published.loading import plan_for
 from vqtok.tokenizers.quantizers.gumbel import GumbelConfig
 from vqtok.tokenizers.quantizers.ibq import IBQConfig
 from vqtok.tokenizers.quantizers.vq import VQConfig
@@ -284,7 +285,7 @@ CASES = {
 def published(case: Case) -> dict[str, Tensor]:
     """The tensors that the authors' file holds, by their names."""
     with torch.device("meta"):
-        ours = dict(TOKENIZERS[type(case.config)](case.config).named_parameters())
+        ours = dict(build(case.config).named_parameters())
         tensors = {name: torch.empty(shape) for name, shape in case.riders.items()}
     for name, tensor in ours.items():
         if case.run_order:
@@ -314,7 +315,7 @@ def test_recognized(name: str):
     assert plan.layout.name == case.layout
     assert plan.config == case.config
     with torch.device("meta"):
-        parameters = dict(TOKENIZERS[type(plan.config)](plan.config).named_parameters())
+        parameters = dict(build(plan.config).named_parameters())
     check_tensors(plan.tensors, parameters, name)
 
 
@@ -329,6 +330,6 @@ def test_a_missing_tensor_is_named(name: str, number: int):
     plan = plan_for(Published(tensors, Path(case.file), case.beside))
     (missing,) = {*ours} - {*plan.tensors}
     with torch.device("meta"):
-        parameters = dict(TOKENIZERS[type(plan.config)](plan.config).named_parameters())
+        parameters = dict(build(plan.config).named_parameters())
     with pytest.raises(ValueError, match=f"missing {re.escape(missing)}$"):
         check_tensors(plan.tensors, parameters, name)

@@ -4,15 +4,19 @@ import json
 import os
 import pickle
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 import torch
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub import _CACHED_NO_EXIST
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vqtok.storage import hub as hub_files
+from vqtok.storage import pretrained
 from vqtok.tokenizers.autoencoder import AutoencoderConfig
 from vqtok.tokenizers.dvae import DVAEConfig, DVAETokenizer
 from vqtok.tokenizers.interface import ImageTokenizer
@@ -111,23 +115,132 @@ def test_shards_of_a_larger_model(taming: VQTokenizer, tmp_path: Path):
     assert same(load_tokenizer(tmp_path), taming)
 
 
-def test_hub(taming: VQTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A hub id may name a folder or a file inside; files that are not there are passed over."""
-    (tmp_path / "vqvae").mkdir()
-    save_file(weights(taming), tmp_path / "vqvae" / "diffusion_pytorch_model.safetensors")
-    torch.save(weights(taming), tmp_path / "last.ckpt")
+@dataclass
+class Hub:
+    """Stands for the hub and its cache.
 
-    def download(repo: str, name: str) -> str:
+    Args:
+        there: A folder with the files of the repository some/where.
+        cache: Receives those that were asked for.
+        online: Whether it can be asked.
+        gone: Names that the cache knows not to be there.
+    """
+
+    there: Path
+    cache: Path
+    online: bool = True
+    gone: set[str] = field(default_factory=set)
+
+    def download(self, repo: str, name: str, **_: object) -> str:
+        """As `hf_hub_download`."""
         assert repo == "some/where"
-        if not (tmp_path / name).is_file():
-            raise EntryNotFoundError(name)
-        return str(tmp_path / name)
+        if not (self.cache / name).is_file():
+            if not self.online:
+                raise LocalEntryNotFoundError("no network")
+            if not (self.there / name).is_file():
+                self.gone.add(name)
+                raise EntryNotFoundError(name)
+            (self.cache / name).parent.mkdir(parents=True, exist_ok=True)
+            copyfile(self.there / name, self.cache / name)
+        return str(self.cache / name)
 
-    monkeypatch.setattr("vqtok.tokenizers.published.files.hf_hub_download", download)
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """An empty one."""
+    hub = Hub(tmp_path / "there", tmp_path / "cache")
+    hub.there.mkdir()
+    monkeypatch.setattr(hub_files, "hf_hub_download", hub.download)
+    monkeypatch.setattr(pretrained, "hf_hub_download", hub.download)
+    monkeypatch.setattr(
+        hub_files, "try_to_load_from_cache", lambda _, name: _CACHED_NO_EXIST if name in hub.gone else None
+    )
+    return hub
+
+
+MUSE = {"_class_name": "VQGANModel", "resolution": 64}
+
+
+def test_hub(taming: VQTokenizer, hub: Hub):
+    """A hub id may name a folder or a file inside; files that are not there are passed over."""
+    (hub.there / "vqvae").mkdir()
+    save_file(weights(taming), hub.there / "vqvae" / "diffusion_pytorch_model.safetensors")
+    torch.save(weights(taming), hub.there / "last.ckpt")
     assert same(load_tokenizer("some/where/vqvae"), taming)
     assert same(load_tokenizer("some/where/last.ckpt"), taming)
     with pytest.raises(ValueError, match="some/where is neither a file nor a folder here nor"):
         load_tokenizer("some/where")
+
+
+@pytest.mark.parametrize("name", ["diffusion_pytorch_model.safetensors", "model.safetensors"])
+def test_a_file_on_the_hub_has_the_config_beside_it(taming: VQTokenizer, hub: Hub, name: str):
+    """As a file here has: without it, muse's black would be taken for taming's."""
+    (hub.there / "vqvae").mkdir()
+    save_file(weights(taming), hub.there / "vqvae" / name)
+    (hub.there / "vqvae" / "config.json").write_text(json.dumps(MUSE))
+    loaded = load_tokenizer(f"some/where/vqvae/{name}")
+    assert (loaded.config.low, loaded.config.size) == (0, 64)
+
+
+def test_without_network_a_config_may_not_be_missing(taming: VQTokenizer, hub: Hub):
+    """Weights in the cache do not load as another layout because their config could not be asked for."""
+    save_file(weights(taming), hub.there / "pytorch_model.safetensors")
+    (hub.there / "config.json").write_text(json.dumps(MUSE))
+    hub.download("some/where", "pytorch_model.safetensors")
+    hub.online = False
+    told = "some/where is neither a file .* nor to be had from the hub with a config.json: no network"
+    with pytest.raises(ValueError, match=told):
+        load_tokenizer("some/where")
+    hub.online = True
+    hub.download("some/where", "config.json")
+    hub.online = False  # the names of weights before this one, which the cache knows nothing of, are passed
+    assert load_tokenizer("some/where").config.low == 0
+
+
+def test_without_network_the_cache_knows_what_is_not_there(taming: VQTokenizer, hub: Hub):
+    """What was loaded once loads again: that there is no config is remembered."""
+    save_file(weights(taming), hub.there / "diffusion_pytorch_model.safetensors")
+    assert same(load_tokenizer("some/where"), taming)
+    hub.online = False
+    assert same(load_tokenizer("some/where"), taming)
+
+
+def test_shards_on_the_hub(taming: VQTokenizer, hub: Hub):
+    """Those that hold the tokenizer are fetched, the others are not."""
+    named = {f"model.vqmodel.{name}": tensor for name, tensor in weights(taming).items()}
+    save_file(named, hub.there / "a.safetensors")
+    index = {"weight_map": dict.fromkeys(named, "a.safetensors") | {"lm_head.b": "b.safetensors"}}
+    (hub.there / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert same(load_tokenizer("some/where"), taming)
+    assert "b.safetensors" not in hub.gone
+    for place in (hub.cache, hub.there):
+        (place / "a.safetensors").unlink()
+    with pytest.raises(ValueError, match="a.safetensors is missing"):
+        load_tokenizer("some/where")
+
+
+def test_a_folder_of_ours_on_the_hub(taming: VQTokenizer, hub: Hub):
+    """It may lie behind `owner/name`, and its file of weights may be named."""
+    taming.save_pretrained(hub.there / "toks" / "tiny")
+    assert same(load_tokenizer("some/where/toks/tiny"), taming)
+    assert same(load_tokenizer("some/where/toks/tiny/model.safetensors"), taming)
+
+
+@pytest.mark.parametrize(
+    "index", [[], {"weight_map": ["a"]}, {"weight_map": {"a": 1}}, {"weight_map": {"a": []}}]
+)
+def test_an_index_that_is_none(index: object, tmp_path: Path):
+    """Whatever JSON it holds, it is one sentence."""
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="index.json is truncated or no index of shards: copy it again"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_kind_that_is_no_word(taming: VQTokenizer, tmp_path: Path):
+    """A config.json that says nonsense of its kind is no folder of ours, and no traceback."""
+    save_file(weights(taming), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"kind": ["vqgan"]}))
+    assert load_tokenizer(tmp_path).config.low == -1
 
 
 def test_import(taming: VQTokenizer, tmp_path: Path):

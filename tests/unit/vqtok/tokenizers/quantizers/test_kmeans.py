@@ -67,6 +67,15 @@ def test_a_codebook_starts_from_the_first_step(vectors: Tensor, normalize: bool,
     assert means or torch.equal(vq.embedding.weight, started)
 
 
+@pytest.mark.parametrize("means", [False, True])
+def test_a_start_stays(vectors: Tensor, means: bool):
+    """No code that k-means has just placed starts again for want of choices, and all are in use."""
+    vq = VectorQuantizer(VQConfig(codes=16, width=4, normalize=False, means=means, kmeans=10))
+    assert vq.learn(vectors, torch.zeros(3, 5, 7, dtype=torch.int64)) == 0
+    assert len(vq.encode(vectors).unique()) == 16
+    torch.testing.assert_close(vq.usage.mean(), torch.tensor(1.0))
+
+
 def test_a_start_counts_its_own_choices(vectors: Tensor):
     """Usage is that of the new codes, or those in use would start again."""
     vq = VectorQuantizer(VQConfig(codes=16, width=4, kmeans=10, memory=0.0))

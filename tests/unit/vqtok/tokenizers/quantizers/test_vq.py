@@ -226,11 +226,22 @@ def test_ranks_restart_alike(tmp_path: Path):
     torch.testing.assert_close(kept, expected >= 0.03)
 
 
-@pytest.mark.parametrize("options", [{"codes": 1}, {"width": 0}, {"memory": 1.0}])
+@pytest.mark.parametrize("options", [{"codes": 1}, {"width": 0}, {"memory": 1.0}, {"restart_below": 1.0}])
 def test_mistakes_are_named(options: dict):
     """A codebook of no use is refused with the value."""
     with pytest.raises(ValueError, match=str([*options.values()][0])):
         VQConfig(**{"codes": 16, "width": 4, **options})
+
+
+def test_means_learn_in_bfloat16():
+    """Sums are taken in float32: codes of bfloat16 become the rounded means."""
+    vq, vectors = quantizer(means=True, normalize=False, memory=0.0).bfloat16(), grids()
+    ids = vq.encode(vectors)
+    vq.learn(vectors, ids, restart=False)
+    flat = rows(vectors)
+    for code in ids.unique():
+        mean = flat[ids.flatten() == code].mean(0)
+        torch.testing.assert_close(vq.embedding.weight[code], mean.bfloat16())
 
 
 def test_legacy_weights():

@@ -4,6 +4,7 @@ jsonargparse takes the first dataclass that a mapping fits, so a flag for one of
 into another. Here such a setting is put together first, whole and checked, with its `kind` said.
 """
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from vqtok.storage.records import TAG, choices, decode, encode, tagged
+from vqtok.storage.records import KIND, SETTINGS, TAG, choices, decode, encode, tagged
 
 Settings = dict[str, Any]
 
@@ -38,9 +39,7 @@ def settle(kind: Any, files: dict[str, Settings], argv: list[str]) -> list[str]:
         said = [(file, data) for file, data in said if data is not None] + [("flags", data) for data in flags]
         if said:
             whole = decode(hint, _added(hint, said), said[-1][0], name)
-            settled.append(_nested(name.split("."), encode(whole)))
-    if not settled:
-        return argv
+            settled.append(_nested(name.split("."), _written(whole, hint)))
     return [f"--config={json.dumps(data)}" for data in contents + settled] + _without_files(argv)
 
 
@@ -66,6 +65,19 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), [*"-+0123456789"]
 )
+
+
+def _written(value: Any, hint: Any) -> Any:
+    """Plain JSON in which every dataclass of a `kind` is named.
+
+    By its mapping alone jsonargparse would take it for whatever the setting's default is.
+    """
+    if not dataclasses.is_dataclass(value):
+        return encode(value)
+    hints = get_type_hints(type(value))
+    names = [field.name for field in dataclasses.fields(value)]
+    data = {name: _written(getattr(value, name), hints[name]) for name in names}
+    return {KIND: type(value).__name__, SETTINGS: data} if tagged(hint) else data
 
 
 def _unions(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -31,9 +31,10 @@ from vqtok.gpt.positions import LearnedConfig
 from vqtok.gpt.prefix import SOSConfig
 from vqtok.gpt.published.files import read_published
 from vqtok.gpt.published.imagegpt import load_imagegpt
+from vqtok.storage.hub import OutOfReach
 from vqtok.storage.tensors import check_tensors
 from vqtok.tokenizers.palette import PaletteTokenizer
-from vqtok.tokenizers.published.files import OutOfReach, config_of, names_file
+from vqtok.tokenizers.published.files import config_of, names_file
 from vqtok.tokenizers.published.palettes import MODEL, PREPROCESSOR, find_palette, read_palette
 
 EPS = 1e-5  # of the norms in OpenAI's code

@@ -91,7 +91,7 @@ def stream(
     prompt = prompt if isinstance(prompt, Prompt) else Prompt(ids=prompt)
     guided = scales(sampling.guidance, count)
     prompt = _with_null(gpt, prompt) if guided else prompt
-    _check_prompt(gpt, prompt, count, candidates)
+    check_prompt(gpt, prompt, count, candidates)
     rows, device = len(prompt.ids) * candidates, prompt.ids.device
     check_random(sampling, generator)
     _check_tokens(allowed, known, rows, count, gpt.config.vocab)
@@ -132,7 +132,7 @@ def _stream(gpt: GPT, prompt: Prompt, drawn: Tensor, sampling: Sampling, course:
     """Fills `drawn` (b, count) token by token, and yields what is filled."""
     rows, count = drawn.shape
     guided = len(course.scales)
-    with _evaluating(gpt):
+    with evaluating(gpt):
         with torch.inference_mode():
             logits, cache = _read(gpt, prompt, rows, count, guided > 0)
             drawn[:, 0] = ids = _pick(sampling, logits, *course.at(0))
@@ -222,7 +222,8 @@ def _sources(source: torch.Generator | Sequence[int], rows: int) -> torch.Genera
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def _check_prompt(gpt: GPT, prompt: Prompt, count: int, candidates: int) -> None:
+def check_prompt(gpt: GPT, prompt: Prompt, count: int, candidates: int = 1) -> None:
+    """Raises ValueError unless `count` tokens can follow each prompt."""
     prefixed = gpt.config.prefix_places > 0
     for part in (prompt, prompt.null):
         if part is not None and (part.ids.numel() or not prefixed):
@@ -261,7 +262,7 @@ def _check_tokens(allowed: Tensor | None, known: Tensor | None, rows: int, count
 
 
 @contextmanager
-def _evaluating(gpt: nn.Module) -> Iterator[None]:
+def evaluating(gpt: nn.Module) -> Iterator[None]:
     """Dropout off within, and every module's mode as it was afterwards."""
     modes = [(module, module.training) for module in gpt.modules()]
     gpt.eval()

@@ -40,9 +40,23 @@ class SwiGLUConfig:
         return SwiGLU(width, inner, self.bias)
 
 
+class TwoMatrices:
+    """What MLPs of two matrices have in common; the inner width is four times the outer one."""
+
+    bias: bool
+
+    def inner(self, width: int) -> int:
+        """Inner channels, unless the model's config says otherwise."""
+        return 4 * width
+
+    def parameters(self, width: int, inner: int) -> int:
+        """Learned numbers."""
+        return 2 * width * inner + self.bias * (inner + width)
+
+
 @dataclass(frozen=True, kw_only=True)
-class GELUConfig:
-    """Two matrices; the inner width is four times the outer one.
+class GELUConfig(TwoMatrices):
+    """Two matrices with a GELU between them.
 
     Args:
         kind: Names this MLP in recipes.
@@ -54,22 +68,14 @@ class GELUConfig:
     bias: bool = True
     approximate: Literal["none", "tanh"] = "tanh"
 
-    def inner(self, width: int) -> int:
-        """Inner channels, unless the model's config says otherwise."""
-        return 4 * width
-
-    def parameters(self, width: int, inner: int) -> int:
-        """Learned numbers."""
-        return 2 * width * inner + self.bias * (inner + width)
-
     def build(self, width: int, inner: int) -> "FeedForward":
         """The module."""
         return FeedForward(width, inner, self.bias, partial(F.gelu, approximate=self.approximate))
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuickGELUConfig:
-    """As `GELUConfig`, with x sigmoid(1.702 x) in the place of the GELU.
+class QuickGELUConfig(TwoMatrices):
+    """Two matrices with x sigmoid(1.702 x) between them.
 
     Args:
         kind: Names this MLP in recipes.
@@ -78,14 +84,6 @@ class QuickGELUConfig:
 
     kind: Literal["quick_gelu"] = "quick_gelu"
     bias: bool = True
-
-    def inner(self, width: int) -> int:
-        """Inner channels, unless the model's config says otherwise."""
-        return 4 * width
-
-    def parameters(self, width: int, inner: int) -> int:
-        """Learned numbers."""
-        return 2 * width * inner + self.bias * (inner + width)
 
     def build(self, width: int, inner: int) -> "FeedForward":
         """The module."""

@@ -17,8 +17,29 @@ import torch
 from torch import Tensor, nn
 
 
+class Turning:
+    """Positions that turn heads and add nothing to the stream."""
+
+    def parameters(self, length: int, width: int) -> int:
+        """Learned numbers: none."""
+        return 0
+
+    def build(self, length: int, width: int) -> None:
+        """Nothing is added to the stream."""
+
+
+class Adding:
+    """Positions that add vectors to the stream and turn nothing."""
+
+    def check(self, head_width: int) -> None:
+        """Any head width will do."""
+
+    def table(self, length: int, head_width: int, device: torch.device | None = None) -> None:
+        """Heads are not turned."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class RoPEConfig:
+class RoPEConfig(Turning):
     """Rotary positions: attention sees distances.
 
     Args:
@@ -36,13 +57,6 @@ class RoPEConfig:
         """Raise a ValueError unless heads of this width can be turned."""
         _check_pairs(head_width, 2)
 
-    def parameters(self, length: int, width: int) -> int:
-        """Learned numbers: none."""
-        return 0
-
-    def build(self, length: int, width: int) -> None:
-        """Nothing is added to the stream."""
-
     def table(self, length: int, head_width: int, device: torch.device | None = None) -> Tensor:
         """Cosines and sines of every place, (2, length, 1, k), for `vqtok.gpt.layers.rotate`."""
         places = torch.arange(length, device=device)
@@ -50,7 +64,7 @@ class RoPEConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoPE2DConfig:
+class RoPE2DConfig(Turning):
     """Rotary positions of a grid: half of the channels turn by the row, half by the column.
 
     Args:
@@ -76,13 +90,6 @@ class RoPE2DConfig:
         """Raise a ValueError unless heads of this width can be turned."""
         _check_pairs(head_width, 4)
 
-    def parameters(self, length: int, width: int) -> int:
-        """Learned numbers: none."""
-        return 0
-
-    def build(self, length: int, width: int) -> None:
-        """Nothing is added to the stream."""
-
     def table(self, length: int, head_width: int, device: torch.device | None = None) -> Tensor:
         """Cosines and sines of every place, (2, length, 1, k), for `vqtok.gpt.layers.rotate`."""
         cells = torch.arange(length - self.before, device=device)
@@ -96,7 +103,7 @@ class RoPE2DConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearnedConfig:
+class LearnedConfig(Adding):
     """A learned vector for every place.
 
     Args:
@@ -104,9 +111,6 @@ class LearnedConfig:
     """
 
     kind: Literal["learned"] = "learned"
-
-    def check(self, head_width: int) -> None:
-        """Any head width will do."""
 
     def parameters(self, length: int, width: int) -> int:
         """Learned numbers."""
@@ -116,12 +120,9 @@ class LearnedConfig:
         """A module from places (p,) to vectors (p, d)."""
         return nn.Embedding(length, width)
 
-    def table(self, length: int, head_width: int, device: torch.device | None = None) -> None:
-        """Heads are not turned."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class RowColumnConfig:
+class RowColumnConfig(Adding):
     """The sum of a learned vector of the row and one of the column; places before the grid have their own.
 
     Args:
@@ -137,9 +138,6 @@ class RowColumnConfig:
     def __post_init__(self) -> None:
         _check_grid(self.columns, self.before)
 
-    def check(self, head_width: int) -> None:
-        """Any head width will do."""
-
     def parameters(self, length: int, width: int) -> int:
         """Learned numbers."""
         return (self.before + self._rows(length) + self.columns) * width
@@ -147,9 +145,6 @@ class RowColumnConfig:
     def build(self, length: int, width: int) -> "RowColumn":
         """A module from places (p,) to vectors (p, d)."""
         return RowColumn(self.before, self._rows(length), self.columns, width)
-
-    def table(self, length: int, head_width: int, device: torch.device | None = None) -> None:
-        """Heads are not turned."""
 
     def _rows(self, length: int) -> int:
         return -(-(length - self.before) // self.columns)

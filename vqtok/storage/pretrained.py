@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from vqtok.storage.folders import publish
+from vqtok.storage.hub import on_hub
 from vqtok.storage.records import decode, encode
 from vqtok.storage.tensors import check_tensors, read_tensors, write_tensors
 
@@ -124,6 +125,9 @@ def read_config(kind: type, path: Path | str, part: str = "") -> Any:
         data = json.loads(Path(path).read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is truncated or no JSON ({error}): copy it again") from error
+    if "architectures" in data:  # as transformers writes it, and nobody else
+        named = ", ".join(data["architectures"] or ["model"])
+        raise ValueError(f"{path} is of a {named} of transformers, not of a model of ours: import it first")
     return decode(kind, data.get(part, {}) if part else data, str(path))
 
 
@@ -140,13 +144,6 @@ def load_weights(model: torch.nn.Module, path: Path | str, part: str = "") -> No
                    if name.startswith(inside)}
     check_tensors(tensors, model.state_dict(), path)
     model.load_state_dict(tensors)
-
-
-def on_hub(place: str) -> tuple[str, str]:
-    """Repository `owner/name` of a place on the hub, and the folder behind it, empty if there is none."""
-    owner, _, rest = place.partition("/")
-    name, _, folder = rest.partition("/")
-    return f"{owner}/{name}" if name else owner, folder
 
 
 def _find(place: str, name: str, options: dict[str, Any]) -> Path:

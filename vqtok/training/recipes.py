@@ -39,9 +39,7 @@ def settle(kind: Any, files: dict[str, Settings], argv: list[str]) -> list[str]:
         said = [(file, data) for file, data in said if data is not None] + [("flags", data) for data in flags]
         if said:
             whole = decode(hint, _added(hint, said), said[-1][0], name)
-            settled.append(_nested(name.split("."), _spelled(whole, hint)))
-    if not settled:
-        return argv
+            settled.append(_nested(name.split("."), _written(whole, hint)))
     return [f"--config={json.dumps(data)}" for data in contents + settled] + _without_files(argv)
 
 
@@ -69,6 +67,19 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _written(value: Any, hint: Any) -> Any:
+    """Plain JSON in which every dataclass of a `kind` is named.
+
+    By its mapping alone jsonargparse would take it for whatever the setting's default is.
+    """
+    if not dataclasses.is_dataclass(value):
+        return encode(value)
+    hints = get_type_hints(type(value))
+    names = [field.name for field in dataclasses.fields(value)]
+    data = {name: _written(getattr(value, name), hints[name]) for name in names}
+    return {KIND: type(value).__name__, SETTINGS: data} if tagged(hint) else data
+
+
 def _unions(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted names and types of all settings that are one of several dataclasses by their `kind`."""
     for name, hint in get_type_hints(kind).items():
@@ -76,22 +87,6 @@ def _unions(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, hint
         elif len(choices(hint)) == 1:
             yield from _unions(choices(hint)[0], f"{prefix}{name}.")
-
-
-def _spelled(value: Any, hint: Any) -> Any:
-    """Plain JSON of a setting, in which every one that has a `kind` is named by its class.
-
-    jsonargparse would otherwise take it for a change of the default, which may be of another class.
-    """
-    if not dataclasses.is_dataclass(value):
-        return encode(value)
-    hints = get_type_hints(type(value))
-    settings = {
-        field.name: _spelled(getattr(value, field.name), hints[field.name])
-        for field in dataclasses.fields(value)
-    }
-    named = {KIND: f"{type(value).__module__}.{type(value).__qualname__}", SETTINGS: settings}
-    return named if tagged(hint) else settings
 
 
 def _added(hint: Any, said: list[tuple[str, Any]]) -> Any:

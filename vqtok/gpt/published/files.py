@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from torch import Tensor
 
 from vqtok.storage.containers import INSIDE, open_checkpoint
+from vqtok.storage.hub import OutOfReach, from_hub
 
 CONFIG = "config.json"
 WEIGHTS = (  # as transformers names them, the safest first; an index tells in which shards tensors lie
@@ -85,9 +84,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _shards(source: str | Path) -> list[Path]:
     """The files that hold the weights."""
-    found = next((path for name in WEIGHTS if (path := _find(source, name))), None)
-    if found is None:
-        raise ValueError(f"{source} holds none of {', '.join(WEIGHTS)}: name the file of weights instead")
+    found = _first(source)
     if found.suffix != ".json":
         return [found]
     names = sorted(set(read_json(found).get("weight_map", {}).values()))
@@ -100,15 +97,21 @@ def _shards(source: str | Path) -> list[Path]:
     return list(paths.values())
 
 
+def _first(source: str | Path) -> Path:
+    """The first of the usual names that is there, or, where the hub is out of reach, cached."""
+    refusal = ValueError(f"{source} holds none of {', '.join(WEIGHTS)}: name the file of weights instead")
+    for name in WEIGHTS:
+        try:
+            if (found := _find(source, name)) is not None:
+                return found
+        except OutOfReach as error:
+            refusal = error
+    raise refusal
+
+
 def _find(source: str | Path, name: str) -> Path | None:
     """A file of a folder, or else of a model on the hub; None if there is none."""
     place = Path(source)
     if place.exists() or isinstance(source, Path):
         return place / name if (place / name).is_file() else None
-    try:
-        return Path(hf_hub_download(source, name))
-    except EntryNotFoundError:
-        return None
-    except (HFValidationError, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{source} is neither here nor to be had from the hub: {reason}") from error
+    return from_hub(source, name)

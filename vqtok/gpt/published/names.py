@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class Names:
 class Stack:
     """A tensor of theirs: views of ours, one below the other. Writing a view writes into the model."""
 
-    views: list[Tensor] = field(default_factory=list)
+    views: list[Tensor]
 
     @property
     def rows(self) -> list[int]:
@@ -98,10 +98,11 @@ def stacks_of(gpt: GPT, names: Names) -> dict[str, Stack]:
         views = [weights[name] for name in ours]
         if in_layer and names.transposed:
             views = [view.T if view.ndim == 2 else view for view in views]
-        if len(theirs) > 1:
-            views = views[0].split(_rows(gpt.config, len(views[0]), len(theirs)))
-        for number, view in enumerate(views):
-            stacks.setdefault(theirs[number if len(theirs) > 1 else 0], Stack()).views.append(view)
+        if len(theirs) == 1:
+            stacks[theirs[0]] = Stack(views)
+        else:
+            parts = views[0].split(_rows(gpt.config, len(views[0]), len(theirs)))
+            stacks |= {name: Stack([part]) for name, part in zip(theirs, parts, strict=True)}
     return stacks
 
 

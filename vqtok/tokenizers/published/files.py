@@ -10,17 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-)
 from torch import Tensor
 
 from vqtok.storage.containers import open_checkpoint
-from vqtok.storage.pretrained import on_hub
+from vqtok.storage.hub import OutOfReach, from_hub
 from vqtok.tokenizers.published.layouts import PARTS
 
 CONFIG = "config.json"
@@ -44,10 +37,6 @@ class Published:
     tensors: dict[str, Tensor]
     path: Path
     config: dict[str, Any] = field(default_factory=dict)
-
-
-class OutOfReach(ValueError):
-    """The hub cannot be asked for a file, and the cache does not know whether there is one."""
 
 
 def names_file(source: str | Path) -> bool:
@@ -134,23 +123,6 @@ def _split(source: str | Path) -> tuple[str, str]:
     if len(place.parts) > 2 and (place.suffix in SUFFIXES or place.name == INDEX):
         return str(place.parent), place.name
     return str(place), ""
-
-
-def from_hub(place: str, name: str) -> Path | None:
-    """A file of `owner/name[/folder...]` on the hub, from the cache if it is there; None if there is none."""
-    repo, folder = on_hub(place)
-    inside = str(PurePosixPath(folder, name))
-    told = f"{place} is neither a file nor a folder here nor to be had from the hub with a {name}: "
-    try:
-        return Path(hf_hub_download(repo, inside)) if "/" in repo else None
-    except LocalEntryNotFoundError as error:  # not asked: only the cache may know that there is none
-        if try_to_load_from_cache(repo, inside) is _CACHED_NO_EXIST:
-            return None
-        raise OutOfReach(told + str(error).strip().splitlines()[0]) from error
-    except EntryNotFoundError:
-        return None
-    except (HFValidationError, HfHubHTTPError, OSError) as error:
-        raise ValueError(told + str(error).strip().splitlines()[0]) from error
 
 
 def _shards(path: Path) -> list[Path]:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from vqtok.storage.folders import write_file
+from vqtok.storage.hub import OutOfReach, from_hub
 from vqtok.tokenizers.palette import PaletteTokenizer
-from vqtok.tokenizers.published.files import OutOfReach, config_of, from_hub, names_file
+from vqtok.tokenizers.published.files import config_of, names_file
 
 CENTERS, PREPROCESSOR = "kmeans_centers.npy", "preprocessor_config.json"
 MODEL = "imagegpt"  # the `model_type` of folders that hold a palette beside a transformer

@@ -1,6 +1,7 @@
 """GPTConfig: defaults filled in, parameters counted, older files read, mistakes refused."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from vqtok.gpt.norms import LayerNormConfig, RMSNormConfig
 from vqtok.gpt.positions import LearnedConfig, RoPE2DConfig, RoPEConfig, RowColumnConfig
 from vqtok.gpt.prefix import ClassesConfig, FeaturesConfig, SOSConfig
 from vqtok.storage.records import decode, encode
+from vqtok.training import parse
 
 TINY = {"vocab": 11, "length": 16, "width": 32, "depth": 2, "heads": 4}
 
@@ -155,3 +157,55 @@ def test_mistakes_in_parts_are_refused(part, settings, message):
     """A part's setting that cannot work raises when the part is made."""
     with pytest.raises(ValueError, match=message):
         part(**settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a family's trainer has.
+
+    Args:
+        gpt: The transformer's shape.
+    """
+
+    gpt: GPTConfig
+
+
+def test_parts_are_chosen_by_recipes_and_flags(tmp_path: Path):
+    """A recipe names kinds, a flag changes one setting or names another kind; what is not said is default."""
+    recipe = tmp_path / "imagegpt.yaml"
+    recipe.write_text(
+        """
+gpt:
+  {vocab: 11, length: 17, width: 32, depth: 2, heads: 4, mlp: {kind: quick_gelu, bias: false},
+   positions: {kind: rope_2d, columns: 4, before: 1}, prefix: {kind: classes, classes: 3},
+   head: {ranges: [{start: 0, low: 0, high: 9}]}}
+"""
+    )
+    flags = ["--gpt.prefix.drop=0.2", "--gpt.attention.mask.kind=grid", "--gpt.attention.mask.columns=4"]
+    flags += ["--gpt.attention.mask.before=1", "--gpt.norm.eps=1e-5"]
+    expected = GPTConfig(
+        vocab=11,
+        length=17,
+        width=32,
+        depth=2,
+        heads=4,
+        mlp=QuickGELUConfig(bias=False),
+        positions=RoPE2DConfig(columns=4, before=1),
+        prefix=ClassesConfig(classes=3, drop=0.2),
+        attention=AttentionConfig(mask=GridConfig(columns=4, before=1)),
+        norm=RMSNormConfig(eps=1e-5),
+        head=HeadConfig(ranges=(RangeConfig(start=0, low=0, high=9),)),
+    )
+    assert parse(Recipe, ["--config", str(recipe), *flags]).gpt == expected
+    learned = parse(Recipe, ["--config", str(recipe), "--gpt.positions.kind=learned"]).gpt
+    assert learned.positions == LearnedConfig()
+
+
+def test_settings_of_another_kind_are_refused(tmp_path: Path):
+    """The message names the file and the setting."""
+    recipe = tmp_path / "wrong.yaml"
+    recipe.write_text(
+        "gpt: {vocab: 11, length: 17, width: 32, depth: 2, heads: 4, positions: {kind: learned, base: 3.0}}"
+    )
+    with pytest.raises(ValueError, match="wrong.yaml: unknown setting `gpt.positions.base`"):
+        parse(Recipe, ["--config", str(recipe)])

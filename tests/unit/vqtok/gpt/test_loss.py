@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vqtok.gpt.loss import next_token_loss
+from vqtok.gpt.loss import chunked_loss, next_token_loss
 
 
 def test_it_is_the_mean_of_minus_log_p():
@@ -45,6 +45,24 @@ def test_it_is_computed_in_float32_whatever_autocast_says():
         assert torch.equal(next_token_loss(logits, ids, weights), expected)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rows", [1, 4, 10, 100])
+def test_in_chunks_it_is_the_same(rows, weighted):
+    """Loss and gradients of features and head, however many rows at a time; never more scores than these."""
+    features, ids = torch.randn(2, 5, 3, requires_grad=True), torch.randint(7, (2, 5))
+    head, weights = torch.nn.Linear(3, 7), torch.rand(2, 5) if weighted else None
+    seen = []
+    head.register_forward_hook(lambda _, inputs, out: seen.append(len(out)))
+    found = chunked_loss(features, head, ids, weights, rows=rows)
+    inputs = [features, *head.parameters()]
+    gradients = torch.autograd.grad(found, inputs)
+    assert max(seen) <= rows and sum(seen) == 2 * 10  # each row once more on the way back
+    expected = next_token_loss(head(features), ids, weights)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    for mine, true in zip(gradients, torch.autograd.grad(expected, inputs), strict=True):
+        torch.testing.assert_close(mine, true, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("ids", "weights", "message"),
     [
@@ -58,3 +76,5 @@ def test_mistakes_are_refused(ids, weights, message):
     """Shapes that disagree, weights that are negative or nothing: the value and the way out."""
     with pytest.raises(ValueError, match=message):
         next_token_loss(torch.randn(2, 5, 7), torch.zeros(ids, dtype=torch.int64), weights)
+    with pytest.raises(ValueError, match=message.replace("logits", "features")):
+        chunked_loss(torch.randn(2, 5, 7), torch.nn.Identity(), torch.zeros(ids, dtype=torch.int64), weights)

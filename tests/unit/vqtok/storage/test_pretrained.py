@@ -159,6 +159,10 @@ def test_missing_file(saved, name):
 CHANGES = [
     (lambda data: data.update(widht=3), r"config.json: unknown setting `widht`; did you mean `width`\?"),
     (lambda data: data.pop("width"), "config.json: setting `width` is missing"),
+    (
+        lambda data: data.update(architectures=["GPT2LMHeadModel"], n_head=2),
+        "config.json is of a GPT2LMHeadModel of transformers, .* import it first",
+    ),
     (lambda data: data.update(width="16"), "config.json: `width` is '16', expected int"),
     (lambda data: data.update(width=True), "config.json: `width` is True, expected int"),
     (lambda data: data.update(width=0), "config.json: width 0 is below 1: raise it"),

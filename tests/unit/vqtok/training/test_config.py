@@ -290,3 +290,34 @@ def test_imports_are_silent():
     )
     assert (done.stdout, done.returncode) == ("", 0)
     assert "vqtok" not in done.stderr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """One whose entries are a setting of a part since some version.
+
+    Args:
+        codes: The part.
+    """
+
+    MOVED = {"size": "codes.size"}
+
+    codes: Plain | Levels = field(default_factory=Plain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HasMoved:
+    """One that holds it.
+
+    Args:
+        net: The one.
+    """
+
+    net: Moved = field(default_factory=Moved)
+
+
+def test_recipes_of_older_versions_are_read(tmp_path: Path):
+    """A setting that has moved into a part is found where older recipes, and runs' config.yaml, have it."""
+    recipe = tmp_path / "old.yaml"
+    recipe.write_text("net: {size: 5}\n")
+    assert parse(HasMoved, ["--config", str(recipe)]) == HasMoved(net=Moved(codes=Plain(size=5)))

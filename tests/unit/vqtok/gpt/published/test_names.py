@@ -5,10 +5,12 @@ import pickle
 
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.model import GPT
-from vqtok.gpt.published import load_gpt2, load_imagegpt, load_llama, load_llamagen
+from vqtok.gpt.published import load_gpt2, load_imagegpt, load_llama, load_llamagen, save_llama
+from vqtok.storage import hub
 
 LOADERS = [load_llama, load_gpt2, load_imagegpt, load_llamagen]
 
@@ -56,6 +58,29 @@ def test_folders_without_weights_are_refused(load, tmp_path):
     index.write_text("{")
     with pytest.raises(ValueError, match="index.json is truncated or no JSON"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_models_on_the_hub(tmp_path, monkeypatch, online):
+    """`owner/name`: files are fetched by name; without network the cached ones do."""
+    save_llama(GPT(GPTConfig(vocab=5, length=6, width=8, depth=1, heads=2)), tmp_path / "some")
+    asked = []
+
+    def download(repo: str, name: str) -> str:
+        asked.append((repo, name))
+        if not (tmp_path / "some" / name).is_file():
+            raise (EntryNotFoundError if online else LocalEntryNotFoundError)(name)
+        return str(tmp_path / "some" / name)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
+    gpt = load_llama("some/where")
+    assert gpt.config.vocab == 5
+    assert asked[0] == ("some/where", "config.json") and asked[-1] == ("some/where", "model.safetensors")
+    (tmp_path / "some" / "model.safetensors").unlink()
+    told = "holds none of" if online else "nor to be had from the hub with a pytorch_model.bin"
+    with pytest.raises(ValueError, match=told):
+        load_llama("some/where")
 
 
 class Hostile:

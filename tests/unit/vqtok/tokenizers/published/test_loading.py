@@ -15,6 +15,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vqtok.storage import hub as hub_files
 from vqtok.storage import pretrained
 from vqtok.tokenizers.autoencoder import AutoencoderConfig
 from vqtok.tokenizers.dvae import DVAEConfig, DVAETokenizer
@@ -22,7 +23,6 @@ from vqtok.tokenizers.interface import ImageTokenizer
 from vqtok.tokenizers.loading import import_tokenizer, load_tokenizer
 from vqtok.tokenizers.magvit2 import MAGVIT2Config, MAGVIT2Tokenizer
 from vqtok.tokenizers.maskgit import MaskGITConfig, MaskGITTokenizer
-from vqtok.tokenizers.published import files
 from vqtok.tokenizers.quantizers.ibq import IBQConfig
 from vqtok.tokenizers.quantizers.lfq import LFQConfig
 from vqtok.tokenizers.quantizers.vq import VQConfig
@@ -150,10 +150,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """An empty one."""
     hub = Hub(tmp_path / "there", tmp_path / "cache")
     hub.there.mkdir()
-    monkeypatch.setattr(files, "hf_hub_download", hub.download)
+    monkeypatch.setattr(hub_files, "hf_hub_download", hub.download)
     monkeypatch.setattr(pretrained, "hf_hub_download", hub.download)
     monkeypatch.setattr(
-        files, "try_to_load_from_cache", lambda _, name: _CACHED_NO_EXIST if name in hub.gone else None
+        hub_files, "try_to_load_from_cache", lambda _, name: _CACHED_NO_EXIST if name in hub.gone else None
     )
     return hub
 

@@ -34,8 +34,8 @@ from vqtok.training.run import Run, RunConfig
 from vqtok.training.schedule import LRConfig, Ramp, cosine, ramped
 
 STYLES, SHARES = ("shaded", "flat", "line", "solid", "mask"), (0.4, 0.25, 0.2, 0.1, 0.05)
-# Shares of images that are one emoji as drawn, which is what a tokenizer of emoji is judged by, almost as drawn,
-# and halves of two, without which it learns the 1,300 names by heart; the rest are scenes.
+# Shares of images that are one emoji as drawn, which a tokenizer of emoji is judged by, almost as drawn, and
+# halves of two, without which it learns the 1,300 names by heart; the rest are scenes.
 ALONE, NEARLY, MIXED = 0.1, 0.35, 0.35
 
 

@@ -21,7 +21,7 @@ from lvm.tasks import Picture, Task, pair, tasks
 from vqtok.data.emoji import SPLITS, load_emoji
 from vqtok.data.folders import PictureFolder
 from vqtok.data.plan import Planned, Share, items, pieces
-from vqtok.data.scenes import scene
+from vqtok.data.scenes import Scene, scene
 from vqtok.tokenizers import load_tokenizer
 from vqtok.tokenizers.fingerprint import fingerprint
 from vqtok.tokenizers.tokenizer import VQTokenizer
@@ -62,7 +62,7 @@ class Job(Share):
 
 
 class Scenes:
-    """Sources without end: scene number k of a split's emoji."""
+    """Sources without end: scenes of a split's emoji, other ones for every task."""
 
     def __init__(self, split: str, seed: int) -> None:
         self.emoji, self.seed = load_emoji(split), seed
@@ -70,8 +70,9 @@ class Scenes:
         self.skipped: dict[str, str] = {}
         self.facts = {"source": f"emoji {split}", "pictures": None}
 
-    def __getitem__(self, index: int):  # noqa: ANN204 - a Source
-        return scene(self.emoji, self.seed, index)
+    def source(self, task: Task, index: int) -> Scene:
+        """What pair number `index` of a task is made of."""
+        return scene(self.emoji, self.seed, index * len(self.tasks) + self.tasks.index(task))
 
 
 class Pictures:
@@ -85,7 +86,8 @@ class Pictures:
         pictures = range(len(self.folder))
         self.facts = {"source": str(folder), "pictures": len(pictures), "files": self.folder.digest(pictures)}
 
-    def __getitem__(self, index: int) -> Picture:
+    def source(self, task: Task, index: int) -> Picture:  # noqa: ARG002 - all tasks see the same pictures
+        """What pair number `index` of a task is made of."""
         return Picture(self.folder[index % len(self.folder)])
 
 
@@ -140,7 +142,7 @@ def rows_of(
 ) -> Iterator[Tensor]:
     """(n, 2 t) ids of the pairs of a task, batch by batch."""
     for part in pieces(numbers, batch):
-        pairs = torch.stack([pair(task, sources[index], seed, index) for index in part])
+        pairs = torch.stack([pair(task, sources.source(task, index), seed, index) for index in part])
         images = rearrange(pairs, "n two c h w -> (n two) c h w").to(next(tokenizer.parameters()).device)
         yield rearrange(tokenizer.encode(images), "(n two) i j -> n (two i j)", two=2).cpu()
 

@@ -83,6 +83,18 @@ def edges(image: Tensor) -> Tensor:
     return (1 - strength.clamp(0, 1)).expand_as(image).contiguous()
 
 
+def patchwork(one: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
+    """(3, h, w) one image beside or above the other, cut along a random line.
+
+    Whoever has seen a thousand drawings knows them by heart, but not all halves of any two of them (CutMix,
+    Yun et al. 2019).
+    """
+    mixed, axis = one.clone(), int(rng.integers(1, 3))
+    cut = int(rng.integers(one.shape[axis] // 4, one.shape[axis] * 3 // 4 + 1))
+    mixed.narrow(axis, cut, one.shape[axis] - cut).copy_(other.narrow(axis, cut, one.shape[axis] - cut))
+    return mixed
+
+
 def any_view(image: Tensor, rng: np.random.Generator) -> Tensor:
     """Mostly the image as it is, otherwise one of its views, with the shares that a tokenizer trains on."""
     choice = rng.random()

@@ -18,7 +18,7 @@ from vqtok.data.folders import PictureFolder
 from vqtok.data.idx import IdxImages
 from vqtok.data.order import Shuffled
 from vqtok.data.scenes import alone, nearly_alone, scene
-from vqtok.data.views import any_view
+from vqtok.data.views import any_view, patchwork
 from vqtok.metrics.images import WINDOW
 from vqtok.tokenizers.choice import AnyTokenizerConfig, build
 from vqtok.tokenizers.codebook import Choices, CodebookUse
@@ -33,10 +33,10 @@ from vqtok.training.optim import OptimConfig, optimizer_for
 from vqtok.training.run import Run, RunConfig
 from vqtok.training.schedule import LRConfig, Ramp, cosine, ramped
 
-STYLES, SHARES = ("shaded", "flat", "line", "solid", "mask"), (0.36, 0.26, 0.28, 0.05, 0.05)
-# Shares of images that are one emoji as drawn, which is what a tokenizer of emoji is judged by, and almost as
-# drawn, without which it learns the 1,300 names by heart; the rest are scenes.
-ALONE, NEARLY = 0.25, 0.5
+STYLES, SHARES = ("shaded", "flat", "line", "solid", "mask"), (0.4, 0.25, 0.2, 0.1, 0.05)
+# Shares of images that are one emoji as drawn, which a tokenizer of emoji is judged by, almost as drawn, and
+# halves of two, without which it learns the 1,300 names by heart; the rest are scenes.
+ALONE, NEARLY, MIXED = 0.1, 0.35, 0.35
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +141,10 @@ class EmojiImages:
             source = alone(one)
         elif kind < ALONE + NEARLY:
             source = nearly_alone(one, rng)
+        elif kind < ALONE + NEARLY + MIXED:
+            other = emoji[rng.integers(len(emoji))]
+            halves = (nearly_alone(half, rng).image(style) for half in (one, other))
+            return any_view(patchwork(*halves, rng), rng)
         else:
             source = scene(emoji, self.seed, index)
         return any_view(source.image(style), rng)

@@ -37,10 +37,11 @@ def job(tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_rows_are_the_codes_of_pairs(shards: Path, tiny_tokenizer: MakeTokenizer):
-    """Row number k of a task is the tokenizer's ids of x and y of the pair of scene number k."""
-    tokenizer, emoji = tiny_tokenizer(), load_emoji("train")
+    """Row k of a task is the ids of x and y of its pair k; no two tasks share a scene."""
+    tokenizer, emoji, trained = tiny_tokenizer(), load_emoji("train"), tasks(held_out=False)
     for name, rows in Shards(shards).by("task").items():
-        made = torch.stack([pair(task(name), scene(emoji, 0, index), 0, index) for index in (0, 9)])
+        scenes = {k: scene(emoji, 0, k * len(trained) + trained.index(task(name))) for k in (0, 9)}
+        made = torch.stack([pair(task(name), source, 0, k) for k, source in scenes.items()])
         ids = tokenizer.encode(made.flatten(0, 1)).view(2, -1)
         assert torch.equal(torch.stack([rows[0], rows[9]]), ids)
 

@@ -9,7 +9,7 @@ import torch
 
 from vqtok.data.build_emoji import webp
 from vqtok.data.emoji import SIZE, Emoji, load_emoji
-from vqtok.data.scenes import COUNTS, PLAIN, SIZES, Scene, alone, scene
+from vqtok.data.scenes import COUNTS, PLAIN, SIZES, Scene, alone, nearly_alone, scene
 
 TRAIN = load_emoji("train")
 STYLES = ("shaded", "flat", "line", "mask")
@@ -82,6 +82,16 @@ def test_alone():
         for style in ("shaded", "flat", "line"):
             drawn = alone(emoji).image(style)
             torch.testing.assert_close(drawn, emoji.image(style), atol=0.51 / 255, rtol=0)
+
+
+def test_nearly_alone():
+    """Much like the drawing itself, on white, in its own place; half of them turned, half of them tinted."""
+    rng, emoji = np.random.default_rng(0), load_emoji("train")[5]
+    placed = [nearly_alone(emoji, rng).placed[0] for _ in range(100)]
+    assert {one.emoji for one in placed} == {emoji}
+    assert all(54 <= one.size <= 64 for one in placed)
+    assert all(max(one.left, one.top) + one.size <= 64 for one in placed)
+    assert 30 < sum(one.turn == 0 for one in placed) < 70 and 30 < sum(one.hue == 0 for one in placed) < 70
 
 
 def test_shares():

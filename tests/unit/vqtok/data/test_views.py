@@ -107,6 +107,16 @@ def test_edges():
     assert (seen[:, :, :6] == 1).all() and (seen[:, :, 10:] == 1).all()
 
 
+def test_patchwork():
+    """Left of a line or above it one image, the other beyond; every pixel of one of them, in its place."""
+    one, other = torch.zeros(3, 16, 16), torch.ones(3, 16, 16)
+    seen = [views.patchwork(one, other, rng(seed)) for seed in range(50)]
+    assert not one.any()
+    assert all((mixed.diff(dim=axis) >= 0).all() for mixed in seen for axis in (1, 2))
+    shares = torch.stack([mixed.mean() for mixed in seen])
+    assert shares.min() >= 0.25 and shares.max() <= 0.75 and len(set(shares.tolist())) > 4
+
+
 def test_any_view():
     """A pure function of the generator; mostly the image itself, and every view sometimes."""
     image = random_image(16, 16)

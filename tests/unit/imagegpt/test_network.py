@@ -55,7 +55,7 @@ def test_an_even_start(build: Callable[..., ImageGPT], ids: Tensor):
     model = build()
     start_evenly(model.gpt)
     loss = losses(model.network(ids)[0], ids, None, None, None)["ids"]
-    assert float(loss) == pytest.approx(math.log(CODES), abs=1e-6)
+    assert loss.item() == pytest.approx(math.log(CODES), abs=1e-6)
 
 
 def test_hidden_tokens_are_not_seen(build: Callable[..., ImageGPT], ids: Tensor):
@@ -78,7 +78,7 @@ def test_hidden_tokens_are_what_is_learned(build: Callable[..., ImageGPT], ids: 
     scores, _ = network(ids, hidden=hidden)
     loss = losses(scores, ids, hidden, None, None)["ids"]
     each = F.cross_entropy(scores, ids[hidden], reduction="none").split(hidden.sum(1).tolist())
-    assert float(loss) == pytest.approx(torch.stack([part.mean() for part in each]).mean().item(), rel=1e-6)
+    assert loss.item() == pytest.approx(torch.stack([part.mean() for part in each]).mean().item(), rel=1e-6)
     assert not torch.equal(network(other(ids, TOKENS - 2), hidden=hidden)[0][:8], scores[:8])
 
 

@@ -1,6 +1,6 @@
 """Pictures -> shards of pairs: every row is one pair [x y] of one task, as token ids.
 
-Which pairs make a sentence is decided in training (`lvm.train.Sentences`), so that a few thousand pairs a
+Which pairs make a sentence is decided in training (`lvm.sentences.Sentences`), so that a few thousand pairs a
 task make an endless supply of sentences. One folder a task holds numbered shards; those that are there are
 not made again, so an interrupted run goes on where it was, with the same bytes.
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from lvm.model import usable
 from lvm.tasks import Picture, Task, pair, tasks
 from vqtok.data.emoji import SPLITS, load_emoji
-from vqtok.data.folders import PictureFolder
+from vqtok.data.folders import PictureFolder, printable
 from vqtok.data.plan import Planned, Share, items, pieces
 from vqtok.data.scenes import Scene, scene
 from vqtok.tokenizers import load_tokenizer
@@ -82,7 +82,7 @@ class Pictures:
         self.folder = PictureFolder(folder, size, fit="crop")
         self.folder.scan(decoders, keep=len(self.folder) * 3 * size**2 <= KEPT)
         self.tasks = tasks(held_out=False, drawn=False)
-        self.skipped = {str(path): reason for path, reason in self.folder.corrupt.items()}
+        self.skipped = {printable(path): reason for path, reason in self.folder.corrupt.items()}
         pictures = range(len(self.folder))
         self.facts = {"source": str(folder), "pictures": len(pictures), "files": self.folder.digest(pictures)}
 

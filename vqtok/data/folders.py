@@ -124,12 +124,8 @@ class PictureFolder:
         )
 
     def name(self, index: int) -> str:
-        """Name of a picture within the folder, the same wherever the folder lies, in characters that print.
-
-        Bytes that are no UTF-8, as old archives leave them in names, are escaped.
-        """
-        name = self.paths[index].relative_to(self.folder).as_posix()
-        return os.fsencode(name).decode("utf-8", "backslashreplace")
+        """Printable name of a picture within the folder, the same wherever the folder lies."""
+        return printable(self.paths[index].relative_to(self.folder))
 
     def label(self, index: int) -> str | None:
         """Name of the folder, inside this one, that a picture lies in; None if some lie in none."""
@@ -182,6 +178,11 @@ class _Decoded(Dataset):
         return pixels.numpy() if self.keep else None
 
 
+def printable(path: Path) -> str:
+    """A path in characters that print: bytes that are no UTF-8, as old archives leave them, are escaped."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
 def _found(folder: Path) -> tuple[list[Path], Counter[str]]:
     """Pictures under `folder`, sorted by name, and a count of the other files by suffix."""
     if not folder.is_dir():
@@ -207,7 +208,7 @@ def _length(path: Path) -> int:
 
 def _listed(reasons: Mapping[Path | str, str]) -> str:
     """The first of the files with their reasons, a line each."""
-    lines = [f"\n  {path}: {reason}" for path, reason in islice(reasons.items(), LISTED)]
+    lines = [f"\n  {printable(Path(path))}: {reason}" for path, reason in islice(reasons.items(), LISTED)]
     more = [f"\n  and {len(reasons) - LISTED} more, see `corrupt`"] if len(reasons) > LISTED else []
     return "".join(lines + more)
 

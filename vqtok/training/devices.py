@@ -1,6 +1,7 @@
 """Devices and processes, as accelerate arranges them for one run."""
 
 import atexit
+import time
 from pathlib import Path
 
 from accelerate import Accelerator, DistributedType
@@ -38,5 +39,16 @@ def accelerator(folder: Path, precision: str, trackers: tuple[str, ...]) -> Acce
             f"launch without it"
         )
     if made.num_processes > 1:
-        atexit.register(PartialState().destroy_process_group)
+        atexit.unregister(_part)  # of an earlier run
+        atexit.register(_part)
     return made
+
+
+def _part() -> None:
+    """Part from the other processes, while the interpreter is whole.
+
+    DistributedDataParallel keeps gloo's threads alive beyond that (torch 2.15). One that is about to release
+    a tensor would abort the process if the interpreter ended first: the pause leaves them time.
+    """
+    PartialState().destroy_process_group()
+    time.sleep(0.5)

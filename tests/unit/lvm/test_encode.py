@@ -129,6 +129,6 @@ def test_each_pair_shows_another_part_of_a_picture(tmp_path: Path):
     write_picture(tmp_path / "one.png", torch.rand(3, 70, 90))
     sources, other = (Pictures(tmp_path, 16, decoders=0, seed=seed) for seed in (0, 1))
     first, second = sources.tasks[:2]
-    shown = [sources.source(first, 0), sources.source(first, 1), sources.source(second, 0), other.source(first, 0)]
+    shown = [sources.source(*one) for one in ((first, 0), (first, 1), (second, 0))] + [other.source(first, 0)]
     assert all(not torch.equal(a.pixels, b.pixels) for a, b in combinations(shown, 2))
     assert torch.equal(sources.source(first, 1).pixels, shown[1].pixels)

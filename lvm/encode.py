@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -22,12 +23,14 @@ from vqtok.data.emoji import SPLITS, load_emoji
 from vqtok.data.folders import PictureFolder, printable
 from vqtok.data.plan import Planned, Share, items, pieces
 from vqtok.data.scenes import Scene, scene
+from vqtok.data.views import window
 from vqtok.tokenizers import load_tokenizer
 from vqtok.tokenizers.fingerprint import fingerprint
 from vqtok.tokenizers.tokenizer import VQTokenizer
 from vqtok.training.progress import Meter
 
 SHARD = 1000  # pairs
+WHOLE = 1.5  # sides of a picture of a folder, in those of the parts that are shown of it
 KEPT = 2**30  # bytes of a folder's pixels that are held in memory; beyond, each pair decodes its picture
 
 
@@ -76,19 +79,24 @@ class Scenes:
 
 
 class Pictures:
-    """The pictures of a folder, over and over."""
+    """The pictures of a folder, over and over, each time another part of them.
 
-    def __init__(self, folder: Path, size: int, decoders: int) -> None:
-        self.folder = PictureFolder(folder, size, fit="crop")
-        self.folder.scan(decoders, keep=len(self.folder) * 3 * size**2 <= KEPT)
+    A few hundred pictures, always the same, would soon be known by heart.
+    """
+
+    def __init__(self, folder: Path, size: int, decoders: int, seed: int) -> None:
+        whole = round(size * WHOLE)
+        self.size, self.seed, self.folder = size, seed, PictureFolder(folder, whole, fit="crop")
+        self.folder.scan(decoders, keep=len(self.folder) * 3 * whole**2 <= KEPT)
         self.tasks = tasks(held_out=False, drawn=False)
         self.skipped = {printable(path): reason for path, reason in self.folder.corrupt.items()}
         pictures = range(len(self.folder))
         self.facts = {"source": str(folder), "pictures": len(pictures), "files": self.folder.digest(pictures)}
 
-    def source(self, task: Task, index: int) -> Picture:  # noqa: ARG002 - all tasks see the same pictures
+    def source(self, task: Task, index: int) -> Picture:
         """What pair number `index` of a task is made of."""
-        return Picture(self.folder[index % len(self.folder)])
+        rng = np.random.default_rng((self.seed, self.tasks.index(task), index))
+        return Picture(window(self.folder[index % len(self.folder)], self.size, rng))
 
 
 def encode(job: Job) -> dict[str, str]:
@@ -102,7 +110,7 @@ def encode(job: Job) -> dict[str, str]:
     if job.data is None:
         sources = Scenes(job.split, job.seed)
     else:
-        sources = Pictures(job.data, tokenizer.config.size, job.decoders)
+        sources = Pictures(job.data, tokenizer.config.size, job.decoders, job.seed)
     shards = job.of(plan(job, sources, fingerprint(tokenizer)))
     missing = [shard for shard in shards if shard.told() is None]
     told = {"tokens": tokenizer.tokens, "skipped": sources.skipped}

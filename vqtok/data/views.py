@@ -83,6 +83,19 @@ def edges(image: Tensor) -> Tensor:
     return (1 - strength.clamp(0, 1)).expand_as(image).contiguous()
 
 
+def window(image: Tensor, size: int, rng: np.random.Generator) -> Tensor:
+    """(3, size, size): a random square of an image (3, h, w), scaled down, and mirrored by a coin.
+
+    The square's side is anything from `size` to the shorter side of the image, which must not be less.
+    """
+    side = int(rng.integers(size, min(image.shape[-2:]) + 1))
+    top, left = (int(rng.integers(0, length - side + 1)) for length in image.shape[-2:])
+    part = image[..., top : top + side, left : left + side]
+    if side > size:
+        part = F.interpolate(part[None], (size, size), mode="bilinear", antialias=True)[0]
+    return mirror(part) if rng.random() < 0.5 else part
+
+
 def patchwork(one: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
     """(3, h, w) one image beside or above the other, cut along a random line.
 

@@ -5,13 +5,14 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 import torch
 
 from lvm import encode as encoding
-from lvm.encode import Job, encode
+from lvm.encode import Job, Pictures, encode
 from lvm.tasks import pair, task, tasks
 from vqtok.data import plan as planning
 from vqtok.data.emoji import load_emoji
@@ -121,3 +122,13 @@ def test_a_folder_gives_tasks_that_need_no_drawing(tokenizer_folder: Path, tmp_p
     found = Shards(tmp_path / "out")
     assert set(found.by("task")) == {one.name for one in tasks(held_out=False, drawn=False)}
     assert all(facts["skipped"] == skipped for facts in found.facts)
+
+
+def test_each_pair_shows_another_part_of_a_picture(tmp_path: Path):
+    """Other parts for other numbers, tasks and seeds; the same for the same."""
+    write_picture(tmp_path / "one.png", torch.rand(3, 70, 90))
+    sources, other = (Pictures(tmp_path, 16, decoders=0, seed=seed) for seed in (0, 1))
+    first, second = sources.tasks[:2]
+    shown = [sources.source(*one) for one in ((first, 0), (first, 1), (second, 0))] + [other.source(first, 0)]
+    assert all(not torch.equal(a.pixels, b.pixels) for a, b in combinations(shown, 2))
+    assert torch.equal(sources.source(first, 1).pixels, shown[1].pixels)

@@ -16,7 +16,7 @@ SHORTEST = 1e-12  # below this length a vector has no direction
 
 def straight_through(vectors: Tensor, codes: Tensor) -> Tensor:
     """`codes`, whose gradient arrives at `vectors` as it is and does not reach the codes."""
-    return codes.detach() + (vectors - vectors.detach())
+    return (vectors - vectors.detach()).add_(codes.detach())
 
 
 def rotated(vectors: Tensor, codes: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ from vqtok.tokenizers.quantizers.quantizer import Codebook, Quantized, Quantizer
 from vqtok.tokenizers.quantizers.ranks import draw_rows, sum_over_ranks
 from vqtok.tokenizers.quantizers.scores import nearest_ids, rows
 
+TINY = 1e-12  # a running count that is none
+
 
 @dataclass(frozen=True, kw_only=True)
 class VQConfig(Codebook):
@@ -94,9 +96,11 @@ class VectorQuantizer(Quantizer):
         config, vectors = self.config, self._prepare(vectors)
         ids = nearest_ids(vectors, self.codebook())
         codes = self._decode(ids)
-        loss, terms = squared_errors(vectors, codes, config.beta, config.legacy)
         if config.means:
-            loss = config.beta * F.mse_loss(vectors, codes)
+            commitment = F.mse_loss(vectors, codes)
+            loss, terms = config.beta * commitment, {"error": commitment.detach()}
+        else:
+            loss, terms = squared_errors(vectors, codes, config.beta, config.legacy)
         through = rotated if config.rotate else straight_through
         return Quantized(through(vectors, codes), ids, loss, terms)
 
@@ -125,7 +129,7 @@ class VectorQuantizer(Quantizer):
         Returns:
             How many codes started again.
         """
-        flat, ids = rows(self._prepare(vectors.float())), ids.flatten()
+        flat, ids = self._prepare(rows(vectors.float())), ids.flatten()
         if self.awaits_start:
             found = kmeans(flat, self.config.codes, self.config.kmeans, self.config.normalize)
             self.embedding.weight.copy_(found)
@@ -147,7 +151,7 @@ class VectorQuantizer(Quantizer):
         """Appendix A.1, equations 6-8, with the sums m written as N e: e += share (sum - count e) / N."""
         sums = torch.zeros_like(self.embedding.weight, dtype=flat.dtype)  # float32, whatever the codes are
         sums = sum_over_ranks(sums.index_add_(0, ids, flat))
-        chosen = counts > 0
-        code = self.embedding.weight[chosen].float()
-        moved = code + share * (sums[chosen] - counts[chosen, None] * code) / self.usage[chosen, None]
-        self.embedding.weight[chosen] = moved.to(self.embedding.weight.dtype)
+        codes = self.embedding.weight.float()
+        rates = share / self.usage.clamp(min=TINY)  # a code never chosen has nothing to move by
+        sums.addcmul_(counts[:, None], codes, value=-1).mul_(rates[:, None]).add_(codes)
+        self.embedding.weight.copy_(sums)

@@ -126,3 +126,22 @@ def test_any_view():
     turns = [partial(views.rotate, quarters=quarters) for quarters in (1, 2, 3)]
     for view in (*turns, views.mirror, views.invert, views.gray, views.blurred, views.edges):
         assert any(torch.equal(view(image), one) for one in seen)
+
+
+def test_windows():
+    """Of many windows some are cut at each place and size, and half are mirrored; all lie in the image."""
+    image = torch.arange(12.0).expand(3, 12, 12) / 12  # each column has a value of its own
+    seen = [views.window(image, 8, rng(seed)) for seed in range(200)]
+    assert {tuple(one.shape) for one in seen} == {(3, 8, 8)}
+    assert min(one.min() for one in seen) >= 0 and max(one.max() for one in seen) <= 11 / 12 + 1e-6
+    unscaled = [one[0, 0] for one in seen if (one[0, 0].diff().abs() * 12 - 1).abs().max() < 1e-4]
+    assert {round(float(row.min() * 12)) for row in unscaled} == {0, 1, 2, 3, 4}
+    falling = sum(bool(one[0, 0, 0] > one[0, 0, -1]) for one in seen)
+    assert 70 < falling < 130
+
+
+def test_a_window_of_the_whole():
+    """An image that is no larger is shown whole."""
+    image = random_image(8, 8)
+    shown = views.window(image, 8, rng())
+    assert torch.equal(shown, image) or torch.equal(shown, views.mirror(image))

@@ -6,6 +6,7 @@ DistributedDataParallel, then sharded by FSDP2, and process 0 writes what came o
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,3 +86,4 @@ if __name__ == "__main__":
     if rank == 0:
         save_file(made, Path(sys.argv[1], "made.safetensors"), {"processes": os.environ["WORLD_SIZE"]})
     dist.destroy_process_group()
+    time.sleep(0.5)  # for gloo's threads, which outlive it: see vqtok.training.devices

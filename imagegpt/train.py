@@ -81,15 +81,7 @@ class TrainConfig(LoopConfig):
     """The training of a new ImageGPT.
 
     Args:
-        run: Folder, seed, precision.
-        data: Pictures.
         gpt: Shape of the transformer; its mask decides whether the next token is learned or hidden ones.
-        optim: Weight decay, betas, clipping.
-        lr: Learning rate by the step; its `steps` are the length of the run.
-        objective: What is learned.
-        average: Decay of the moving average of the weights, which is what is evaluated and saved.
-        eval_steps: Steps between two evaluations.
-        save_steps: Steps between two checkpoints.
     """
 
     gpt: GPTConfig

@@ -17,18 +17,10 @@ from vqtok.training.run import Run
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(LoopConfig):
-    """The fine-tuning of an ImageGPT.
+    """The fine-tuning of an ImageGPT; `objective.classes` above 0 makes a classifier.
 
     Args:
-        run: Folder, seed, precision.
-        data: Pictures.
         start: Folder or hub id of the ImageGPT to go on from.
-        optim: Weight decay, betas, clipping.
-        lr: Learning rate by the step; its `steps` are the length of the run.
-        objective: What is learned; `classes` above 0 makes a classifier.
-        average: Decay of the moving average of the weights, which is what is evaluated and saved.
-        eval_steps: Steps between two evaluations.
-        save_steps: Steps between two checkpoints.
     """
 
     start: str

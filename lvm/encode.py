@@ -30,7 +30,7 @@ from vqtok.tokenizers.tokenizer import VQTokenizer
 from vqtok.training.progress import Meter
 
 SHARD = 1000  # pairs
-WHOLE = 1.5  # sides of a picture of a folder, in those of the parts that are shown of it
+WHOLE = 1.5  # a folder's pictures are read so many times as wide as the parts of them that are shown
 KEPT = 2**30  # bytes of a folder's pixels that are held in memory; beyond, each pair decodes its picture
 
 

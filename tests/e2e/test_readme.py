@@ -29,8 +29,8 @@ NETWORK = (
 SHORT = "--lr.warmup_steps 1 --run.precision no --run.trackers []"
 TOY = {  # beginning of a command -> flags behind it that make it toy-sized; the first that fits
     "vqtok train recipes/tokenizer/palette-": "--data emoji:validation:12 --palette.codes 8 --palette.size 8",
-    "vqtok train recipes/imagegpt/": "--lr.steps 3 --data.batch 2 --data.held_out 4 --gpt.vocab 8 --gpt.length 64 "
-    f"--gpt.width 16 --gpt.depth 1 --gpt.heads 2 --gpt.positions.columns 8 {SHORT}",
+    "vqtok train recipes/imagegpt/": "--lr.steps 3 --data.batch 2 --data.held_out 4 --gpt.vocab 8 "
+    f"--gpt.length 64 --gpt.width 16 --gpt.depth 1 --gpt.heads 2 --gpt.positions.columns 8 {SHORT}",
     "vqtok encode --data emoji:train:24000": "--data emoji:train:12",
     "vqtok complete": "--rows 4",
     "vqtok train recipes/tokenizer/": "--lr.steps 6 --restart_steps 4 --data.workers 0 --data.batch 4 "

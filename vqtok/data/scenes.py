@@ -79,7 +79,7 @@ def alone(emoji: Emoji) -> Scene:
 
 
 def nearly_alone(emoji: Emoji, rng: np.random.Generator) -> Scene:
-    """The emoji almost as drawn: up to ten pixels smaller, anywhere; half of the time turned or tinted."""
+    """The emoji almost as drawn: up to ten pixels smaller, anywhere; half of them turned, half tinted."""
     size = int(rng.integers(SIZE - 10, SIZE + 1))
     left, top = (int(place) for place in rng.integers(SIZE - size + 1, size=2))
     turn = float(rng.uniform(-12, 12)) if rng.random() < 0.5 else 0.0

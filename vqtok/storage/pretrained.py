@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 
 from vqtok.storage.folders import publish
 from vqtok.storage.hub import on_hub
-from vqtok.storage.records import decode, encode
+from vqtok.storage.records import decode, encode, read_json
 from vqtok.storage.tensors import check_tensors, read_tensors, write_tensors
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -121,10 +121,7 @@ def read_config(kind: type, path: Path | str, part: str = "") -> Any:
     Raises:
         ValueError: naming the file and the setting that does not fit.
     """
-    try:
-        data = json.loads(Path(path).read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is truncated or no JSON ({error}): copy it again") from error
+    data = read_json(path)
     if "architectures" in data:  # as transformers writes it, and nobody else
         named = ", ".join(data["architectures"] or ["model"])
         raise ValueError(f"{path} is of a {named} of transformers, not of a model of ours: import it first")

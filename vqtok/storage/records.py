@@ -7,11 +7,25 @@ which. If each of them has a field `kind` with one literal value of its own, tha
 
 import dataclasses
 import difflib
+import json
 import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 KIND, SETTINGS, TAG = "class_path", "init_args", "kind"
+
+
+def read_json(path: Path | str) -> dict[str, Any]:
+    """What a JSON file says by name; nothing, if it says something else.
+
+    Raises:
+        ValueError: if it is no JSON.
+    """
+    try:
+        data = json.loads(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is truncated or no JSON ({error}): copy it again") from error
+    return data if isinstance(data, dict) else {}
 
 
 def encode(record: Any) -> Any:

@@ -38,6 +38,16 @@ class PaletteConfig:
         if self.codes < 1 or self.size < 1:
             raise ValueError(f"{self.codes} colors for {self.size} pixels a side: give at least 1 of each")
 
+    @property
+    def factor(self) -> int:
+        """Pixels a side that one code stands for: one."""
+        return 1
+
+    @property
+    def vocab(self) -> int:
+        """Ids run from 0 to vocab - 1."""
+        return self.codes
+
 
 class PaletteTokenizer(ImageTokenizer):
     """Images (b, 3, h, w) in [0, 1] <-> ids (b, h, w) of colors.
@@ -71,16 +81,6 @@ class PaletteTokenizer(ImageTokenizer):
         palette = cls(PaletteConfig(codes=len(colors), size=size))
         palette.colors.copy_(colors)
         return palette.eval()
-
-    @property
-    def factor(self) -> int:
-        """Pixels a side that one code stands for: one."""
-        return 1
-
-    @property
-    def vocab(self) -> int:
-        """Ids run from 0 to vocab - 1."""
-        return self.config.codes
 
     @property
     def inside(self) -> Sequence[nn.Module]:

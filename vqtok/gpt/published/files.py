@@ -3,7 +3,6 @@
 Pickles are read without running what they hold. A folder's safetensors are preferred.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from vqtok.storage.containers import INSIDE, open_checkpoint
 from vqtok.storage.hub import OutOfReach, from_hub
+from vqtok.storage.records import read_json
 
 CONFIG = "config.json"
 WEIGHTS = (  # as transformers names them, the safest first; an index tells in which shards tensors lie
@@ -68,18 +68,6 @@ def read_published(source: Source, inside: Iterable[str] = INSIDE) -> Published:
     for path in _shards(source):
         tensors |= open_checkpoint(path, tuple(inside))[0]
     return Published(str(source), tensors, settings)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What a JSON file holds.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is truncated or no JSON ({error}): copy it again") from error
 
 
 def _shards(source: str | Path) -> list[Path]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vqtok.storage.containers import open_checkpoint
 from vqtok.storage.hub import OutOfReach, from_hub
+from vqtok.storage.records import read_json
 from vqtok.tokenizers.published.layouts import PARTS
 
 CONFIG = "config.json"
@@ -56,11 +57,7 @@ def config_of(source: str | Path) -> dict[str, Any]:
         found = from_hub(_split(source)[0], CONFIG)
     if found is None or not found.is_file():
         return {}
-    try:
-        config = json.loads(found.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{found} is truncated or no JSON ({error}): copy it again") from error
-    return config if isinstance(config, dict) else {}
+    return read_json(found)
 
 
 def read_published(source: str | Path) -> Published:

@@ -15,6 +15,7 @@ import torch
 
 from vqtok.storage.folders import write_file
 from vqtok.storage.hub import OutOfReach, from_hub
+from vqtok.storage.records import read_json
 from vqtok.tokenizers.palette import PaletteTokenizer
 from vqtok.tokenizers.published.files import config_of, names_file
 
@@ -38,7 +39,7 @@ def find_palette(source: str | Path) -> Path | None:
     found = [place / name for name in (CENTERS, PREPROCESSOR) if (place / name).is_file()]
     if not place.exists() and not names_file(source):
         found = _on_hub(str(source))
-    return next((path for path in found if path.name == CENTERS or "clusters" in _settings(path)), None)
+    return next((path for path in found if path.name == CENTERS or "clusters" in read_json(path)), None)
 
 
 def read_palette(path: str | Path, size: int | None = None) -> PaletteTokenizer:
@@ -55,7 +56,7 @@ def read_palette(path: str | Path, size: int | None = None) -> PaletteTokenizer:
     if path.suffix == ".npy":
         colors = _array(path)
     else:
-        settings = _settings(path)
+        settings = read_json(path)
         colors, told = settings.get("clusters"), _side(settings.get("size"))
     try:
         return PaletteTokenizer.of(torch.tensor(np.asarray(colors, np.float32)), size or told or SIZE)
@@ -100,14 +101,6 @@ def _array(path: Path) -> np.ndarray:
         return np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} is truncated or no array of numbers ({error}): copy it again") from error
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is truncated or no JSON ({error}): copy it again") from error
-    return settings if isinstance(settings, dict) else {}
 
 
 def _side(size: Any) -> int | None:

@@ -92,12 +92,6 @@ def classifier_for(gpt: GPTConfig, classes: int) -> nn.Linear:
     return classifier
 
 
-def start_evenly(gpt: GPT) -> None:
-    """Find all codes equally likely at first, a loss of ln v: the paper's start."""
-    if not gpt.config.head.tied:
-        nn.init.zeros_(gpt.head.weight)
-
-
 def hide(ids: Tensor, share: float | None, generator: torch.Generator | None = None) -> Tensor:
     """Which of ids (b, t) are hidden, bool, each by itself, but at least one of every picture.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from imagegpt.evaluate import drawings, held_out_losses
 from imagegpt.layout import Layout
 from imagegpt.model import ImageGPT, ImageGPTConfig
-from imagegpt.network import Network, ObjectiveConfig, classifier_for, hide, losses, start_evenly
+from imagegpt.network import Network, ObjectiveConfig, classifier_for, hide, losses
 from imagegpt.rows import Order, Rows, classes_of, open_shards
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.model import GPT
@@ -96,9 +96,7 @@ def train(config: TrainConfig) -> None:
     run = Run(config.run)
     tokenizer = load_tokenizer(config.data.tokenizer)
     Layout.of(tokenizer).check(config.gpt)
-    gpt = GPT(config.gpt)
-    start_evenly(gpt)
-    learn(run, config, gpt, tokenizer)
+    learn(run, config, GPT(config.gpt), tokenizer)
 
 
 def learn(

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imagegpt.network import Network, start_evenly
+from imagegpt.network import Network
 from vqtok.data.galleries import Gallery, open_gallery
 from vqtok.data.idx import DEBIAN
 from vqtok.gpt.config import GPTConfig
@@ -109,7 +109,6 @@ class Ours(nn.Module):
             prefix=SOSConfig(),
         )
         self.network = Network(GPT(config))
-        start_evenly(self.network.gpt)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Scores (b, t, v) of every pixel of pictures (b, t) given those before it."""

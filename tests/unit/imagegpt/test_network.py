@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imagegpt.model import ImageGPT
-from imagegpt.network import Network, ObjectiveConfig, classifier_for, hide, losses, nats, start_evenly
+from imagegpt.network import Network, ObjectiveConfig, classifier_for, hide, losses, nats
 
 CODES, TOKENS = 6, 16
 
@@ -48,14 +48,6 @@ def test_the_class_matters(build: Callable[..., ImageGPT], ids: Tensor):
     """With a class as prefix, another class is another picture."""
     network, labels = build("classes").network, torch.zeros(len(ids), dtype=torch.int64)
     assert not torch.equal(network(ids, labels)[0], network(ids, 1 - labels)[0])
-
-
-def test_an_even_start(build: Callable[..., ImageGPT], ids: Tensor):
-    """With the paper's zero head the loss is exactly ln v."""
-    model = build()
-    start_evenly(model.gpt)
-    loss = losses(model.network(ids)[0], ids, None, None, None)["ids"]
-    assert loss.item() == pytest.approx(math.log(CODES), abs=1e-6)
 
 
 def test_hidden_tokens_are_not_seen(build: Callable[..., ImageGPT], ids: Tensor):

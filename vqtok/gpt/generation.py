@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqtok.gpt.cache import Cache, KVCache, SharedKVCache
 from vqtok.gpt.graphs import repeated
 from vqtok.gpt.guidance import scales
 from vqtok.gpt.model import GPT, check_ids
 from vqtok.gpt.sampling import Sampling, check_allowed, check_random, choose, throw
+from vqtok.gpt.transposed import transposed_copy, transposing_pays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ def _stream(gpt: GPT, prompt: Prompt, drawn: Tensor, sampling: Sampling, course:
     """Fills `drawn` (b, count) token by token, and yields what is filled."""
     rows, count = drawn.shape
     guided = len(course.scales)
-    with evaluating(gpt):
+    with drawing(gpt, count) as gpt:
         with torch.inference_mode():
             logits, cache = _read(gpt, prompt, rows, count, guided > 0)
             drawn[:, 0] = ids = _pick(sampling, logits, *course.at(0))
@@ -262,12 +263,18 @@ def _check_tokens(allowed: Tensor | None, known: Tensor | None, rows: int, count
 
 
 @contextmanager
-def evaluating(gpt: nn.Module) -> Iterator[None]:
-    """Dropout off within, and every module's mode as it was afterwards."""
+def drawing(gpt: GPT, count: int) -> Iterator[GPT]:
+    """What draws so many tokens: the model without dropout, every module's mode as it was afterwards.
+
+    A copy of other layout stands in where that saves time.
+    """
+    if transposing_pays(gpt, count):
+        yield transposed_copy(gpt).eval()
+        return
     modes = [(module, module.training) for module in gpt.modules()]
     gpt.eval()
     try:
-        yield
+        yield gpt
     finally:
         for module, mode in modes:
             module.training = mode

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vqtok.gpt.cache import KVCache
-from vqtok.gpt.generation import Prompt, check_prompt, evaluating
+from vqtok.gpt.generation import Prompt, check_prompt, drawing
 from vqtok.gpt.model import GPT
 from vqtok.gpt.sampling import check_allowed
 
@@ -53,7 +53,7 @@ def generate_greedily(
     forbidden = torch.zeros(gpt.config.vocab, dtype=torch.bool) if allowed is None else ~allowed
     prefixes = [None] * len(prompt.ids) if prompt.prefix is None else prompt.prefix.split(1)
     starts = zip(prompt.ids.split(1), prefixes, strict=True)
-    with evaluating(gpt), torch.inference_mode():
+    with drawing(gpt, count) as gpt, torch.inference_mode():
         drawn = [_follow(gpt, *start, count, forbidden.to(prompt.ids.device), window) for start in starts]
     return torch.stack(drawn)
 

@@ -8,17 +8,20 @@ Sources: Touvron et al. 2023 (LLaMA); Su et al. 2021 (RoPE); Ainslie et al. 2023
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.attention.flex_attention import BlockMask
 
 from vqtok.gpt.block_masks import block_attention
 from vqtok.gpt.cache import Cache, Shared
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.shared import shared_attention
+from vqtok.gpt.tiled import tiled_attention
 
 Mask = Tensor | BlockMask | None  # (t, s) or (b, 1, t, s) bool; None means what the model's config says
 
@@ -26,10 +29,36 @@ Mask = Tensor | BlockMask | None  # (t, s) or (b, 1, t, s) bool; None means what
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Heads (b, t, n, k) turned by their places' rows (2, t, 1, k), or (2, b, t, 1, k), of a table; float32.
 
-    A pair (x, y) becomes (x cos - y sin, y cos + x sin): the roll brings the partner, the table the sign.
+    A pair (x, y) becomes (x cos - y sin, y cos + x sin); pairs stand half a head apart, and the table has the
+    sign.
     """
     x = x.float()
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return _Rotation.apply(x, rope)
     return torch.addcmul(x * rope[0], x.roll(x.shape[-1] // 2, dims=-1), rope[1])
+
+
+class _Rotation(torch.autograd.Function):
+    """Also backwards, where the turn goes the other way, without copies of halves."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rope: Tensor) -> Tensor:
+        ctx.save_for_backward(rope)
+        return _turned(x, *rope)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        cos, sin = ctx.saved_tensors[0]
+        return _turned(grad, cos, -sin), None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = x.shape[-1] // 2
+    turned = x * cos
+    turned[..., :half].addcmul_(x[..., half:], sin[..., :half])
+    turned[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return turned
 
 
 def causal_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -45,11 +74,11 @@ def causal_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """
     new, total = queries.shape[2], keys.shape[2]
     if new == 1:  # queries that share a key head form one matrix, so that its keys are read once
-        queries = rearrange(queries, "b (m g) 1 k -> b m g k", m=keys.shape[1])
+        grouped = queries.view(len(keys), keys.shape[1], -1, keys.shape[3])  # (b, m, g, k)
         plain = queries.device.type == "cpu"  # where products of matrices are the faster ones
         attend = single_attention if plain else F.scaled_dot_product_attention
-        return rearrange(attend(queries, keys, values), "b m g k -> b (m g) 1 k")
-    if new == total and queries.dtype == torch.bfloat16 and queries.device.type == "cpu":
+        return attend(grouped, keys, values).view_as(queries)
+    if new == total and _tiles_pay(queries):
         return tiled_attention(queries, keys, values)
     mask = None
     if new < total:  # is_causal would put the diagonal at the first key, as if nothing came before
@@ -62,28 +91,15 @@ def causal_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 def single_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """One token's queries (b, m, g, k) attend to all keys and values (b, m, s, k); (b, m, g, k)."""
-    weights = (queries * queries.shape[-1] ** -0.5 @ keys.mT).softmax(-1)
-    return weights @ values
+    queries, keys, values = (part.flatten(0, 1) for part in (queries * queries.shape[-1] ** -0.5, keys, values))
+    return torch.bmm(torch.bmm(queries, keys.mT).softmax(-1), values)
 
 
-def tiled_attention(queries: Tensor, keys: Tensor, values: Tensor, rows: int = 96) -> Tensor:
-    """As `causal_attention` where t = s, by plain products of `rows` queries with the keys up to them.
-
-    In bfloat16 on a CPU, forward and backward together take half the time of scaled_dot_product_attention and
-    give gradients as exact; in float32 there is no gain. It keeps b n t^2 / 2 probabilities for the backward.
-    """
-    shared = queries.shape[1] // keys.shape[1]
-    keys, values = keys.repeat_interleave(shared, dim=1), values.repeat_interleave(shared, dim=1)
-    queries = queries * queries.shape[-1] ** -0.5
-    late = torch.full((rows, rows), -torch.inf, dtype=queries.dtype, device=queries.device).triu(1)
-    tiles = []
-    for start in range(0, queries.shape[2], rows):
-        tile = queries[:, :, start : start + rows]
-        new, end = tile.shape[2], start + tile.shape[2]
-        scores = tile @ keys[:, :, :end].transpose(-1, -2)
-        scores[..., start:] += late[:new, :new]
-        tiles.append(scores.softmax(-1) @ values[:, :, :end])
-    return torch.cat(tiles, dim=2)
+def _tiles_pay(queries: Tensor) -> bool:
+    """Whether `tiled_attention` is the faster way: in training on a CPU, and in bfloat16 at all times."""
+    if queries.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return queries.dtype == torch.bfloat16 or (queries.dtype == torch.float32 and torch.is_grad_enabled())
 
 
 def masked_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Mask) -> Tensor:
@@ -112,7 +128,7 @@ class Attention(nn.Module):
         self, x: Tensor, rope: Tensor | None, mask: Mask = None, cache: Cache | None = None, layer: int = 0
     ) -> Tensor:
         """(b, t, d) from (b, t, d); `layer` names this block's share of the cache."""
-        heads = rearrange(self.qkv(x), "b t (n k) -> b t n k", k=self.head_width)
+        heads = self.qkv(x).unflatten(-1, (-1, self.head_width))  # not einops: it takes longer than a token should
         turned, values = heads.split([self.heads + self.key_heads, self.key_heads], dim=2)
         if self.query_norm is not None:
             queries, keys = turned.split([self.heads, self.key_heads], dim=2)
@@ -129,7 +145,7 @@ class Attention(nn.Module):
             plain = self.causal and mask is None
             attend = causal_attention if plain else partial(masked_attention, mask=mask)
             out = attend(queries.type_as(keys), keys, values)
-        return self.out(rearrange(out, "b n t k -> b t (n k)").type_as(x))
+        return self.out(out.transpose(1, 2).flatten(2).type_as(x))
 
 
 class Block(nn.Module):
@@ -141,7 +157,7 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.mlp_norm = config.norm.build(config.width)
         self.mlp = config.mlp.build(config.width, config.inner)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
     def forward(
         self, x: Tensor, rope: Tensor | None, mask: Mask = None, cache: Cache | None = None, layer: int = 0

@@ -7,9 +7,11 @@ al. 2016 (LayerNorm), as in GPT-2.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +33,9 @@ class RMSNormConfig:
         """Learned numbers of one norm."""
         return width
 
-    def build(self, width: int) -> nn.RMSNorm:
+    def build(self, width: int) -> "RMSNorm":
         """A norm of (..., d)."""
-        return nn.RMSNorm(width, self.eps)
+        return RMSNorm(width, self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,36 @@ class LayerNormConfig:
 
 
 NormConfig = RMSNormConfig | LayerNormConfig  # the first is what a mapping without `kind` means
+
+
+class RMSNorm(nn.RMSNorm):
+    """torch's, with a backward of its own where torch has none: on a CPU, a third of the time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d) from (..., d)."""
+        plain = x.dtype == self.weight.dtype == torch.float32 and x.device.type == "cpu"
+        if plain and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return _Normed.apply(x, self.weight, self.eps)
+        return super().forward(x)
+
+
+class _Normed(torch.autograd.Function):
+    """x / root(mean x^2 + eps) * gain, for x (..., d)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float) -> Tensor:
+        scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(x, gain, scale)
+        return (x * scale).mul_(gain)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, gain, scale = ctx.saved_tensors
+        met = (grad * x).flatten(0, -2)
+        mean = (met @ gain).view_as(scale) / x.shape[-1] * scale.square()
+        to_gain = scale.flatten() @ met
+        return torch.addcmul(grad * gain, x, mean, value=-1).mul_(scale), to_gain, None
 
 
 def _check(eps: float) -> None:

@@ -24,21 +24,21 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Tensor) -> Tensor:
         out = torch.empty_like(given[0])
-        ctx.kept = []
+        keep, kept = out.dtype != torch.float32, []
         for queries, keys, values, into in _groups(*given, out):
-            kept = []
             for start, end in _tiles(queries):
                 weights = _weights(queries[:, start:end], keys[:, :end])
                 into[:, start:end] = weights @ values[:, :end]
-                kept.append(weights)
-            ctx.kept.append(None if queries.dtype == torch.float32 else kept)
-        ctx.save_for_backward(*given, out)
+                if keep:
+                    kept.append(weights)
+        ctx.save_for_backward(*given, out, *kept)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        queries, keys, values, out = ctx.saved_tensors
+        queries, keys, values, out, *kept = ctx.saved_tensors
+        left = iter(kept)
         # What a softmax takes away is the mean of the scores' gradients by the weights, which is this.
         means = (grad * out).sum(-1, keepdim=True)
         to_queries = torch.empty_like(queries)
@@ -46,9 +46,8 @@ class _Tiled(torch.autograd.Function):
         to_keys, to_values = queries.new_zeros(2, *keys.mT.shape)
         given = _groups(queries, keys, values, grad, means)
         into = _groups(to_queries, to_keys, to_values)
-        for some, of_some, kept in zip(given, into, ctx.kept, strict=True):
-            _pull(*some, of_some, kept)
-        ctx.kept = []
+        for some, of_some in zip(given, into, strict=True):
+            _pull(*some, of_some, left)
         return to_queries, to_keys.mT, to_values.mT
 
 
@@ -59,13 +58,15 @@ def _pull(
     grad: Tensor,
     means: Tensor,
     into: tuple[Tensor, ...],
-    kept: list[Tensor] | None,
+    kept: Iterator[Tensor],
 ) -> None:
-    """Writes the gradients of some heads; `kept` are their tiles' weights, if they were kept."""
+    """Writes the gradients of some heads; `kept` begins with their tiles' weights, if they were kept."""
     to_queries, to_keys, to_values = into
-    for tile, (start, end) in enumerate(_tiles(queries)):
+    for start, end in _tiles(queries):
         rows, given = queries[:, start:end], grad[:, start:end]
-        weights = kept[tile] if kept else _weights(rows, keys[:, :end])
+        weights = next(kept, None)
+        if weights is None:
+            weights = _weights(rows, keys[:, :end])
         to_values[:, :, :end].baddbmm_(given.mT, weights)
         scores = torch.baddbmm(means[:, start:end], given, values[:, :end].mT, beta=-1).mul_(weights)
         to_queries[:, start:end] = scores @ keys[:, :end]

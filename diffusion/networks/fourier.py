@@ -21,7 +21,7 @@ class FourierFeatures(nn.Module):
     def __init__(self, first: int = 7, last: int = 8) -> None:
         super().__init__()
         if not 0 <= first <= last <= 12:
-            raise ValueError(f"first {first} and last {last}: give 0 <= first <= last <= 12; 7 and 8 are usual")
+            raise ValueError(f"first {first}, last {last}: give 0 <= first <= last <= 12; 7 and 8 are VDM's")
         self.frequencies = [2.0**n * math.pi for n in range(first, last + 1)]
 
     def channels(self, channels: int) -> int:

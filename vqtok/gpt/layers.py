@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.attention.flex_attention import BlockMask
@@ -91,8 +90,8 @@ def causal_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 def single_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """One token's queries (b, m, g, k) attend to all keys and values (b, m, s, k); (b, m, g, k)."""
-    queries, keys, values = (part.flatten(0, 1) for part in (queries * queries.shape[-1] ** -0.5, keys, values))
-    return torch.bmm(torch.bmm(queries, keys.mT).softmax(-1), values)
+    rows = (queries * queries.shape[-1] ** -0.5).flatten(0, 1)
+    return torch.bmm(torch.bmm(rows, keys.flatten(0, 1).mT).softmax(-1), values.flatten(0, 1))
 
 
 def _tiles_pay(queries: Tensor) -> bool:
@@ -128,7 +127,7 @@ class Attention(nn.Module):
         self, x: Tensor, rope: Tensor | None, mask: Mask = None, cache: Cache | None = None, layer: int = 0
     ) -> Tensor:
         """(b, t, d) from (b, t, d); `layer` names this block's share of the cache."""
-        heads = self.qkv(x).unflatten(-1, (-1, self.head_width))  # not einops: it takes longer than a token should
+        heads = self.qkv(x).unflatten(-1, (-1, self.head_width))  # einops would add to the time of a token
         turned, values = heads.split([self.heads + self.key_heads, self.key_heads], dim=2)
         if self.query_norm is not None:
             queries, keys = turned.split([self.heads, self.key_heads], dim=2)

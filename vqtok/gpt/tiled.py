@@ -44,9 +44,10 @@ class _Tiled(torch.autograd.Function):
         to_queries = torch.empty_like(queries)
         # Those of keys and values are gathered as (h, k, t), which makes the faster products.
         to_keys, to_values = queries.new_zeros(2, *keys.mT.shape)
-        parts = _groups(queries, keys, values, grad, means, to_queries, to_keys, to_values)
-        for part, kept in zip(parts, ctx.kept, strict=True):
-            _pull(*part, kept)
+        given = _groups(queries, keys, values, grad, means)
+        into = _groups(to_queries, to_keys, to_values)
+        for some, of_some, kept in zip(given, into, ctx.kept, strict=True):
+            _pull(*some, of_some, kept)
         ctx.kept = []
         return to_queries, to_keys.mT, to_values.mT
 
@@ -57,12 +58,11 @@ def _pull(
     values: Tensor,
     grad: Tensor,
     means: Tensor,
-    to_queries: Tensor,
-    to_keys: Tensor,
-    to_values: Tensor,
+    into: tuple[Tensor, ...],
     kept: list[Tensor] | None,
 ) -> None:
     """Writes the gradients of some heads; `kept` are their tiles' weights, if they were kept."""
+    to_queries, to_keys, to_values = into
     for tile, (start, end) in enumerate(_tiles(queries)):
         rows, given = queries[:, start:end], grad[:, start:end]
         weights = kept[tile] if kept else _weights(rows, keys[:, :end])

@@ -1,4 +1,4 @@
-"""A transformer whose matrices are laid out for products with a few rows at a time, as drawing on a CPU makes.
+"""A transformer whose matrices are laid out for products with few rows, as drawing on a CPU makes.
 
 A product of one row with a matrix that is stored input by input takes two thirds of the time of one that is
 stored output by output, as torch stores them; with eight rows, three quarters. The numbers are the same.

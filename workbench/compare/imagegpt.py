@@ -1,9 +1,10 @@
 """`vqtok compare learning imagegpt`: our ImageGPT and transformers', by one loop on the same pictures.
 
 Pixels of a palette that is fitted here: emoji, and Fashion-MNIST where its files are. Both models have one
-shape, see the same pictures in the same order, and take the same steps of AdamW; what is measured are nats a
+shape, see the same pictures in the same order, and take as many steps of AdamW; what is measured are nats a
 pixel of held-out pictures, the first and the last pixel too. transformers' is given its start token and every
-pixel but the last, and its loss is taken here, since it cannot be asked for one of all pixels.
+pixel but the last, and its loss is taken here, since it cannot be asked for one of all pixels. The row of the
+recipes has what they add: a position by row and column, and Muon.
 
 Letters: n pictures, b of a batch, t pixels of a picture, v colors.
 """
@@ -11,7 +12,8 @@ Letters: n pictures, b of a batch, t pixels of a picture, v colors.
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,7 +27,7 @@ from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.mlps import QuickGELUConfig
 from vqtok.gpt.model import GPT
 from vqtok.gpt.norms import RMSNormConfig
-from vqtok.gpt.positions import LearnedConfig
+from vqtok.gpt.positions import LearnedConfig, RowColumnConfig
 from vqtok.gpt.prefix import SOSConfig
 from vqtok.tokenizers.fit_palette import COLORS, add, colors_of, improved, spread
 from vqtok.tokenizers.palette import PaletteTokenizer
@@ -37,7 +39,6 @@ from workbench.compare.sections import table
 PACKAGES = ("vqtok", "torch", "transformers")
 WIDTH, DEPTH, HEADS, BATCH = 128, 4, 4, 4
 OPTIM = OptimConfig(decay=0.0)
-PEAK = 1e-3  # of the learning rate
 FITTED = 500  # pictures that the palette is fitted to, in ROUNDS of Lloyd's
 ROUNDS = 10
 LOOKS = 4  # times that held-out pictures are measured, the last after the last step
@@ -78,12 +79,18 @@ TOY = {"emoji": Task(train="emoji:train:1000", test="emoji:validation", held_out
 class Theirs(nn.Module):
     """transformers' ImageGPT, asked as ours is."""
 
-    def __init__(self, task: Task, **options: float) -> None:
+    def __init__(self, task: Task) -> None:
         from transformers import ImageGPTConfig, ImageGPTForCausalImageModeling
 
         super().__init__()
-        config = ImageGPTConfig(vocab_size=task.codes + 1, n_positions=task.size**2, n_embd=WIDTH,
-                                n_layer=DEPTH, n_head=HEADS, **options)  # fmt: skip
+        config = ImageGPTConfig(
+            vocab_size=task.codes + 1,
+            n_positions=task.size**2,
+            n_embd=WIDTH,
+            n_layer=DEPTH,
+            n_head=HEADS,
+            **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
+        )
         self.model, self.start = ImageGPTForCausalImageModeling(config), task.codes
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -95,8 +102,9 @@ class Theirs(nn.Module):
 class Ours(nn.Module):
     """Our ImageGPT, without the biases that OpenAI's lacks too."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, squared: bool = False) -> None:
         super().__init__()
+        square = RowColumnConfig(columns=task.size, before=1)
         config = GPTConfig(
             vocab=task.codes,
             length=task.size**2,
@@ -105,7 +113,7 @@ class Ours(nn.Module):
             heads=HEADS,
             norm=RMSNormConfig(eps=1e-5),
             mlp=QuickGELUConfig(bias=False),
-            positions=LearnedConfig(),
+            positions=square if squared else LearnedConfig(),
             prefix=SOSConfig(),
         )
         self.network = Network(GPT(config))
@@ -115,14 +123,31 @@ class Ours(nn.Module):
         return self.network(ids)[0]
 
 
-Build = Callable[[Task], nn.Module]
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """A model, and how it is trained.
+
+    Args:
+        build: Makes it.
+        inside: Its blocks, if Muon trains them.
+        peak: Of the learning rate.
+    """
+
+    build: Callable[[Task], nn.Module]
+    inside: Callable[[nn.Module], nn.ModuleList] | None = None
+    peak: float = 1e-3
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """For what `build` made."""
+        inside = () if self.inside is None else self.inside(model)
+        return optimizer_for(model, replace(OPTIM, muon=self.inside is not None), inside)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Who learns, by the name of their row."""
 
-    learners: Mapping[str, Build]
+    learners: Mapping[str, Learner]
 
     def run(self, device: torch.device, steps: int, seeds: Sequence[int], toy: bool = False) -> str:
         """Train everybody on every task with every seed, and tell it in Markdown.
@@ -133,7 +158,7 @@ class Comparison:
         require(PACKAGES)
         told = [
             f"{described(device, PACKAGES)}. {steps} steps of {BATCH} pictures, {DEPTH} layers of width "
-            f"{WIDTH}, AdamW, float32; seeds {', '.join(map(str, seeds))}: means. Nats a pixel of held-out "
+            f"{WIDTH}, float32; seeds {', '.join(map(str, seeds))}: means. Nats a pixel of held-out "
             "pictures."
         ]
         for name, task in (TOY if toy else TASKS).items():
@@ -146,10 +171,10 @@ class Comparison:
     def _task(self, name: str, task: Task, device: torch.device, steps: int, seeds: Sequence[int]) -> str:
         train, test = encoded(task, steps * BATCH)
         rows = []
-        for learner, build in self.learners.items():
-            outcomes = [learned(build, task, train, test.to(device), steps, seed) for seed in seeds]
+        for title, learner in self.learners.items():
+            outcomes = [learned(learner, task, train, test.to(device), steps, seed) for seed in seeds]
             columns = zip(*(outcome.cells for outcome in outcomes), strict=True)
-            rows.append([learner, *(f"{statistics.fmean(column):,.4g}" for column in columns)])
+            rows.append([title, *(f"{statistics.fmean(column):,.4g}" for column in columns)])
             print(f"{name}: {', '.join(rows[-1])}", flush=True)
         looks = [f"step {step:,}" for step in _looks(steps)]
         head = ["", "weights", "before", *looks, "CPU s a training"]
@@ -184,16 +209,14 @@ def encoded(task: Task, count: int) -> tuple[Tensor, Tensor]:
     return _ids(palette, train, count), _ids(palette, test, task.held_out)
 
 
-def learned(
-    build: Build, task: Task, train: Tensor, test: Tensor, steps: int, seed: int
-) -> Outcome:
+def learned(learner: Learner, task: Task, train: Tensor, test: Tensor, steps: int, seed: int) -> Outcome:
     """Train one model, on the device of `test`. What is seen when depends on seed and step alone."""
     torch.manual_seed(seed)
-    model = build(task).to(test.device)
+    model = learner.build(task).to(test.device)
     torch.manual_seed(seed)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    rate = LRConfig(peak=PEAK, warmup_steps=steps // 20, steps=steps)
-    optimizer = optimizer_for(model, OPTIM)
+    rate = LRConfig(peak=learner.peak, warmup_steps=steps // 20, steps=steps)
+    optimizer = learner.optimizer(model)
     nats, seconds = [held_out_nats(model, test)], 0.0
     for step in range(steps):
         began = time.process_time()
@@ -233,14 +256,12 @@ def _looks(steps: int) -> list[int]:
     return sorted({steps * look // LOOKS for look in range(1, LOOKS + 1)} - {0})
 
 
-def _theirs(**options: float) -> Build:
-    return lambda task: Theirs(task, **options)
-
-
 COMPARISON = Comparison(
     learners={
-        "vqtok": Ours,
-        "transformers, no dropout": _theirs(resid_pdrop=0, embd_pdrop=0, attn_pdrop=0),
-        "transformers, default": _theirs(),
+        "vqtok, as in the recipes": Learner(
+            build=partial(Ours, squared=True), inside=lambda ours: ours.network.gpt.blocks, peak=2e-3
+        ),
+        "vqtok, in the same shape": Learner(build=Ours),
+        "transformers, without its dropout": Learner(build=Theirs),
     }
 )

@@ -11,4 +11,9 @@ What to import from where:
     spacing       which times a sampler visits
     samplers      ancestral, DDIM, DPM-Solver++(2M) and Heun
     inpainting    RePaint
+    model         DDPM: all of it behind from_pretrained
 """
+
+from diffusion.model import DDPM, DDPMConfig
+
+__all__ = ["DDPM", "DDPMConfig"]

@@ -14,7 +14,7 @@ Source: Nichol & Dhariwal 2021, section 3.3, eq. 18.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class UniformTimes:

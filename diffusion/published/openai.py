@@ -90,7 +90,8 @@ def openai_config(
         told = len(tensors["output_blocks.0.0.emb_layers.1.bias"])
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"these tensors are no UNet of improved or guided diffusion ({error}): give a model*.pt or ema*.pt"
+            f"these tensors are no UNet of improved or guided diffusion ({error}): name a model*.pt or an "
+            "ema*.pt"
         ) from error
     channels, levels = len(first), len(widths)
     if any(width % channels for width in widths) or count % (blocks + 1):
@@ -129,7 +130,7 @@ def openai_tensors(unet: UNet, *, new_order: bool = False) -> dict[str, Tensor]:
     others = [f"{name} {found[name]}" for name, only in wanted.items() if found[name] != only]
     others += ["asymmetric resampling"] if config.resampling == "asymmetric" else []
     if others:
-        raise ValueError(f"this network has {', '.join(others)}, which theirs never have: use save_diffusers")
+        raise ValueError(f"this network has {', '.join(others)}, theirs never: save_diffusers")
     return {name: slot.read() for name, slot in openai_slots(unet, new_order).items()}
 
 

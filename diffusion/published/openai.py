@@ -119,7 +119,7 @@ def openai_config(
 
 
 def openai_tensors(unet: UNet, *, new_order: bool = False) -> dict[str, Tensor]:
-    """The tensors of `unet` as improved and guided diffusion name and shape them: what `torch.save` may write.
+    """The tensors of `unet` as improved and guided diffusion name and shape them, for `torch.save`.
 
     Raises:
         ValueError: if the network has settings that theirs never have.

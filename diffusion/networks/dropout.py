@@ -10,7 +10,7 @@ LEVELS = 2**16  # of the random numbers that decide what is dropped
 
 
 class Dropout(nn.Dropout):
-    """torch's, on a CPU from 16 random bits a number: 4 % of a UNet's step; the share is within 1 / 65536."""
+    """torch's, on a CPU from 16 random bits a number, in less than half the time; p is within 1 / 65536."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w); while training, a share p of the numbers is 0 and the rest is divided by 1 - p."""

@@ -18,7 +18,7 @@ def test_share_and_mean(share):
 
 
 def test_numbers_are_dropped_independently():
-    """Neighbors in memory, which come from the same 64 random bits, are dropped together as often as others."""
+    """Neighbors, which come from the same 64 random bits, are dropped together as often as others."""
     kept = (Dropout(0.5).train()(torch.ones(1, 64, 100, 100)) != 0).movedim(1, -1).flatten().float() - 0.5
     for distance in range(1, 9):
         product = (kept[distance:] * kept[:-distance]).mean().item() * 4

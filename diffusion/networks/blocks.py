@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from diffusion.networks.dropout import Dropout
 from vqtok.tokenizers.autoencoder import Pyramid
 
 Resize = Callable[[Tensor], Tensor]
@@ -75,7 +76,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
         self.time = nn.Linear(config.time_width, width * (1 + config.scale_shift))
         self.norm2 = nn.GroupNorm(config.groups, width, config.eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.conv2 = zeroed(nn.Conv2d(width, width, 3, padding=1))
         self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
 

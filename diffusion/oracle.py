@@ -25,8 +25,8 @@ class GaussianOracle:
     Args:
         process: Its target and variance say what is answered.
         mean: (c, h, w), or what broadcasts to it.
-        variance: (c, h, w), or what broadcasts to it. Within (0, 1] a learned range holds the true variances of
-            steps.
+        variance: (c, h, w), or what broadcasts to it. Up to 1 each, the learned range holds the true variance
+            of every step.
     """
 
     def __init__(self, process: Process, mean: Tensor, variance: Tensor) -> None:
@@ -53,7 +53,7 @@ class GaussianOracle:
         if not self.process.variance.learned:
             return output
         weight = shaped(posterior_weights(schedule, t, t - 1)[0], x_t)
-        true = shaped(posterior_variance(schedule, t, t - 1), x_t) + weight**2 * self.variance * added / spread
+        true = weight**2 * self.variance * added / spread + shaped(posterior_variance(schedule, t, t - 1), x_t)
         small = shaped(posterior_log_variance(schedule, t, t - 1), x_t)
         large = shaped(schedule.added(t, t - 1).log(), x_t)
         learned = 2 * (true.log() - small) / (large - small) - 1

@@ -62,7 +62,7 @@ def pairs(times: Iterable[int]) -> Pairs:
 
 
 def _linspace(total: int, steps: int) -> list[int]:
-    """Falling, from T to 1; a single step starts at T. Halves are rounded from 0-based times, as elsewhere."""
+    """Falling, from T to 1; a single step starts at T. Rounded from 0-based times, as published code does."""
     if steps == 1:
         return [total]
     return [1 + round(place * (total - 1) / (steps - 1)) for place in reversed(range(steps))]

@@ -32,7 +32,7 @@ class SmallVariance:
 
     def log(self, schedule: Schedule, t: Times, s: Times, learned: Tensor) -> Tensor:
         """Log variance, in the shape of `learned`, which is not read."""
-        return shaped(posterior_log_variance(schedule, t, s), learned).expand_as(learned)
+        return shaped(posterior_log_variance(schedule, t, s), learned) + torch.zeros_like(learned)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class LargeVariance:
         """Log variance, in the shape of `learned`, which is not read."""
         last = torch.as_tensor(s).cpu() == 0
         log = torch.where(last, posterior_log_variance(schedule, t, s), schedule.added(t, s).log())
-        return shaped(log, learned).expand_as(learned)
+        return shaped(log, learned) + torch.zeros_like(learned)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from diffusion.process import Process, ProcessConfig
 
 MEANS = torch.tensor([[[-0.5, 0.0], [0.3, 0.8]]], dtype=torch.float64)
 VARIANCES = torch.tensor([[[0.01, 0.25], [0.5, 1.0]]], dtype=torch.float64)
+ZERO = torch.zeros(1, 2, 2, dtype=torch.float64)
 DATA = {
-    "N(0, 0.5^2)": (torch.zeros(1, 2, 2, dtype=torch.float64), torch.full((1, 2, 2), 0.25, dtype=torch.float64)),
+    "N(0, 0.5^2)": (ZERO, ZERO + 0.25),
     "pixels of their own": (MEANS, VARIANCES),
 }
 

@@ -44,12 +44,13 @@ def test_diffuse_is_ddpms_equations():
 
 @pytest.mark.parametrize("t", [2, 501, 1000])
 def test_posterior_is_ddpms_equation_7(t):
-    """Weights sqrt(bar_{t-1}) beta / (1 - bar_t) and sqrt(alpha)(1 - bar_{t-1}) / (1 - bar_t), and variance."""
+    """Weights sqrt(bar_{t-1}) beta / (1 - bar_t) and sqrt(alpha)(1 - bar_{t-1}) / (1 - bar_t); variance."""
     bar, before, beta = ALPHA_BAR[t], ALPHA_BAR[t - 1], BETAS[t]
     image, noisy = posterior_weights(SCHEDULE, t, t - 1)
     assert float(image) == pytest.approx(math.sqrt(before) * beta / (1 - bar), abs=1e-12)
     assert float(noisy) == pytest.approx(math.sqrt(1 - beta) * (1 - before) / (1 - bar), abs=1e-12)
-    assert float(posterior_variance(SCHEDULE, t, t - 1)) == pytest.approx(beta * (1 - before) / (1 - bar), abs=1e-12)
+    variance = float(posterior_variance(SCHEDULE, t, t - 1))
+    assert variance == pytest.approx(beta * (1 - before) / (1 - bar), abs=1e-12)
 
 
 @pytest.mark.parametrize(("t", "s"), [(2, 1), (501, 500), (1000, 999), (1000, 10), (600, 0)])
@@ -61,9 +62,10 @@ def test_a_picture_without_noise_stays_without(t, s):
 
 
 def test_the_slides_weight_of_x_0_fails_where_there_is_noise():
-    """Slides print sqrt(alpha_{t-1}) where sqrt(bar_{t-1}) is right: equal at t = 2, 3.5 times as much at 501.
+    """Slides print sqrt(alpha_{t-1}), and sqrt(bar_{t-1}) is right: equal at t = 2, 3.5 times as much at 501.
 
-    Without noise, x_t = sqrt(bar_t) x_0 must give sqrt(bar_{t-1}) x_0. Ours does; theirs is off by 0.8 % of x_0.
+    Without noise, x_t = sqrt(bar_t) x_0 must give sqrt(bar_{t-1}) x_0. Ours does; theirs is off by
+    0.8 % of x_0.
     """
     for t, ours, theirs in [(2, None, None), (501, 0.00306, 0.01085)]:
         image, noisy = (float(weight) for weight in posterior_weights(SCHEDULE, t, t - 1))

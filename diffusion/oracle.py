@@ -53,7 +53,8 @@ class GaussianOracle:
         if not self.process.variance.learned:
             return output
         weight = shaped(posterior_weights(schedule, t, t - 1)[0], x_t)
-        true = weight**2 * self.variance * added / spread + shaped(posterior_variance(schedule, t, t - 1), x_t)
+        known = shaped(posterior_variance(schedule, t, t - 1), x_t)
+        true = known + weight**2 * self.variance * added / spread
         small = shaped(posterior_log_variance(schedule, t, t - 1), x_t)
         large = shaped(schedule.added(t, t - 1).log(), x_t)
         learned = 2 * (true.log() - small) / (large - small) - 1

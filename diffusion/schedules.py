@@ -117,7 +117,7 @@ class Schedule:
             raise ValueError(f"s {s} is not before t {t}: a step goes from the noisier t to the cleaner s")
 
     def _at(self, t: Times) -> Tensor:
-        return self.log_alpha_bar[torch.as_tensor(t).cpu()]
+        return self.log_alpha_bar[t if isinstance(t, int) else t.cpu()]
 
 
 @dataclass(frozen=True, kw_only=True)

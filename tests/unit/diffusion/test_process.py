@@ -30,7 +30,7 @@ def test_a_right_output_says_what_is(make, target, t):
 
 
 def test_the_mean_of_ddpm(make):
-    """(x_t - beta / sqrt(1 - bar) noise) / sqrt(alpha), eq. 11. Slides print sqrt(1 - alpha): 10 times that."""
+    """(x_t - beta / sqrt(1 - bar) noise) / sqrt(alpha), eq. 11. Slides: sqrt(1 - alpha), 10 times that."""
     process, t = make(), 501
     x_t = process.diffuse(X_0, t, NOISE)
     beta, bar = float(process.schedule.betas[t]), float(process.schedule.alpha_bar[t])

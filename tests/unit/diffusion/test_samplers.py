@@ -165,7 +165,7 @@ def test_second_order_is_better(make, data):
 
 
 def test_the_slides_first_algorithm_2_gives_grey(make):
-    """Slides first print (1 - alpha) / sqrt(1 - alpha), not / sqrt(1 - bar): deviation 0.175, where 0.5 is right."""
+    """Slides first print (1 - alpha) / sqrt(1 - alpha), not / sqrt(1 - bar): deviation 0.175, not 0.5."""
     bars = make().schedule.alpha_bar.numpy()
     found = {"right": 1.0, "printed": 1.0}
     for t in range(1000, 0, -1):

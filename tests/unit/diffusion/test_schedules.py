@@ -52,7 +52,8 @@ def test_sigmoid_runs_from_start_to_end():
     ends = 1 / (1 + math.exp(-3)), 1 / (1 + math.exp(3))
     for t in (1, 25, 50, 90):
         here = 1 / (1 + math.exp(-(-3 + 6 * t / 100)))
-        assert float(schedule.alpha_bar[t]) == pytest.approx((ends[0] - here) / (ends[0] - ends[1]), abs=1e-12)
+        wanted = (ends[0] - here) / (ends[0] - ends[1])
+        assert float(schedule.alpha_bar[t]) == pytest.approx(wanted, abs=1e-12)
     assert float(schedule.alpha_bar[50]) == pytest.approx(0.5)
 
 

@@ -29,7 +29,7 @@ def schedule(request):
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.kind)
 def test_the_picture_comes_back(schedule, target):
-    """x_0 of what should be said is x_0, at every time; float64 loses what 1 / sqrt(alpha_bar_T) magnifies."""
+    """x_0 of what should be said is x_0, at every time, but for what 1 / sqrt(alpha_bar_T) magnifies."""
     x_0, noise = pictures(torch.float64)
     x_t = diffuse(schedule, x_0, TIMES, noise)
     found = target.image(schedule, target.of(schedule, x_0, noise, TIMES), x_t, TIMES)
@@ -41,8 +41,8 @@ def test_the_picture_comes_back(schedule, target):
 def test_round_trips(schedule, source, goal):
     """There and back changes nothing: at most 1e-6 in float32 where neither magnifies, and 1e-9 in float64.
 
-    An error of one is an error of the other times the ratio of their gains, whoever computes it; so float32 is
-    held to 1e-6 times that ratio where it is above 1.
+    An error of one is an error of the other times the ratio of their gains, whoever computes it; so float32
+    is held to 1e-6 times the largest such ratio on the way.
     """
     for dtype, limit in ((torch.float32, 1e-6), (torch.float64, 1e-9)):
         x_0, noise = pictures(dtype)

@@ -24,7 +24,7 @@ from diffusion.schedules import Schedule
 HALF = 1 / (LEVELS - 1)  # half the distance between levels within [-1, 1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DiscretizedGaussian:
     """DDPM's: p(x_0 | x_1) is a Gaussian, and a level has what lies around it; the ends have all beyond."""
 
@@ -39,7 +39,7 @@ class DiscretizedGaussian:
         return discretized_gaussian(x_0, estimate.mean, estimate.log_variance)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Softmax256:
     """VDM's: p(x_0 = level | x_1) is q(x_1 | level) over the sum of all levels'; no network says anything."""
 
@@ -60,7 +60,7 @@ class Softmax256:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GaussianDensity:
     """For continuous data of any range, such as latents: a density, so bits may be below 0."""
 

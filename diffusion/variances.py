@@ -23,7 +23,7 @@ from diffusion.gaussians import posterior_log_variance, shaped
 from diffusion.schedules import Schedule, Times
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SmallVariance:
     """That of q(x_s | x_t, x_0)."""
 
@@ -35,7 +35,7 @@ class SmallVariance:
         return shaped(posterior_log_variance(schedule, t, s), learned) + torch.zeros_like(learned)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LargeVariance:
     """That of q(x_t | x_s)."""
 
@@ -49,7 +49,7 @@ class LargeVariance:
         return shaped(log, learned) + torch.zeros_like(learned)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LearnedRange:
     """Between both, said by the network in as many channels again."""
 

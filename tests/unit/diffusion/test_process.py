@@ -8,8 +8,10 @@ import torch
 from diffusion.corrections import Clip, DynamicThreshold
 from diffusion.gaussians import posterior_mean
 from diffusion.process import ProcessConfig
+from diffusion.schedules import CosineConfig
 from diffusion.targets import ImageTarget, MeanTarget, NoiseTarget, VelocityTarget
 from diffusion.variances import LargeVariance, LearnedRange, SmallVariance
+from vqtok.training.config import parse
 
 GENERATOR = torch.Generator().manual_seed(0)
 X_0 = torch.rand(3, 2, 4, 4, generator=GENERATOR, dtype=torch.float64) * 2 - 1
@@ -112,6 +114,14 @@ def test_wrong_times(make, t, s, message):
     """Times outside, and steps that go nowhere, are refused."""
     with pytest.raises(ValueError, match=message):
         make().split(NOISE, NOISE, t, s)
+
+
+def test_recipes_choose_by_kind():
+    """Every part of a process is one word in a recipe, with its own settings beside it."""
+    said = ["--schedule.kind=cosine", "--schedule.steps=50"]
+    said += ["--target.kind=velocity", "--variance.kind=small"]
+    wanted = {"schedule": CosineConfig(steps=50), "target": VelocityTarget(), "variance": SmallVariance()}
+    assert parse(ProcessConfig, said) == ProcessConfig(**wanted)
 
 
 def test_defaults_are_ddpms():

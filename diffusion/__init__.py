@@ -11,6 +11,7 @@ What to import from where:
     spacing       which times a sampler visits
     samplers      ancestral, DDIM, DPM-Solver++(2M) and Heun
     inpainting    RePaint
+    oracle        a network that is exact, for data that are Gaussian: to try all of the above on
     model         DDPM: all of it behind from_pretrained
 """
 

@@ -20,7 +20,9 @@ from diffusion.schedules import Schedule, Times
 
 
 def shaped(coefficient: Tensor, like: Tensor) -> Tensor:
-    """A coefficient () or (b,) in the type and on the device of `like` (b, ...), ready to multiply it."""
+    """A coefficient () or (b,) in the type of `like` (b, ...), ready to multiply it, on whatever device."""
+    if coefficient.ndim == 0:
+        return coefficient.to(like.dtype)  # a number of the CPU goes with every device, and waits for none
     return coefficient.to(like.device, like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
 
 

@@ -160,8 +160,9 @@ def term_of(
     mean = posterior_mean(schedule, x_t, x_0, t, t - 1)
     log_variance = shaped(posterior_log_variance(schedule, t, t - 1), mean)
     bits = _bits(_divergence(mean, log_variance, estimate.mean, estimate.log_variance))
-    first = (torch.as_tensor(t).cpu() == 1).expand(len(bits)).to(bits.device)
+    first = (torch.as_tensor(t).cpu() == 1).expand(len(bits))
     if first.any():
+        first = first.to(bits.device)
         decoded = measuring.decoder.log_likelihood(
             schedule, x_0[first], x_t[first], Estimate(*(part[first] for part in estimate))
         )

@@ -41,7 +41,7 @@ def spaced(total: int, steps: int, spacing: Spacing = "trailing") -> Pairs:
     elif spacing == "leading":
         times = [1 + place * (total // steps) for place in range(steps)][::-1]
     elif spacing == "linspace":
-        times = [round(total - place * (total - 1) / max(steps - 1, 1)) for place in range(steps)]
+        times = _linspace(total, steps)
     elif spacing == "quadratic":
         times = _quadratic(total, steps)
     else:
@@ -59,6 +59,13 @@ def pairs(times: Iterable[int]) -> Pairs:
     if len(chain) < 2 or any(s >= t for t, s in zip(chain, chain[1:], strict=False)):
         raise ValueError(f"times {chain[:-1]} do not fall from one to the next and end at 1 or above")
     return list(zip(chain, chain[1:], strict=False))
+
+
+def _linspace(total: int, steps: int) -> list[int]:
+    """Falling, from T to 1; a single step starts at T. Rounded from 0-based times, as published code does."""
+    if steps == 1:
+        return [total]
+    return [1 + round(place * (total - 1) / (steps - 1)) for place in reversed(range(steps))]
 
 
 def _quadratic(total: int, steps: int) -> list[int]:

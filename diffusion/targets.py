@@ -22,7 +22,7 @@ from diffusion.gaussians import posterior_weights, shaped
 from diffusion.schedules import Schedule, Times
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NoiseTarget:
     """The noise that is in x_t, of variance 1."""
 
@@ -42,7 +42,7 @@ class NoiseTarget:
         return schedule.snr(t).rsqrt()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageTarget:
     """The clean picture."""
 
@@ -61,7 +61,7 @@ class ImageTarget:
         return schedule.kept(t) ** 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VelocityTarget:
     """The noise and the picture, mixed so that neither end of time is hard to say."""
 
@@ -80,7 +80,7 @@ class VelocityTarget:
         return schedule.added(t).sqrt()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MeanTarget:
     """The mean of the step from t to t - 1, were the picture known."""
 

@@ -23,7 +23,7 @@ from diffusion.gaussians import posterior_log_variance, shaped
 from diffusion.schedules import Schedule, Times
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SmallVariance:
     """That of q(x_s | x_t, x_0)."""
 
@@ -32,10 +32,10 @@ class SmallVariance:
 
     def log(self, schedule: Schedule, t: Times, s: Times, learned: Tensor) -> Tensor:
         """Log variance, in the shape of `learned`, which is not read."""
-        return shaped(posterior_log_variance(schedule, t, s), learned).expand_as(learned)
+        return shaped(posterior_log_variance(schedule, t, s), learned) + torch.zeros_like(learned)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LargeVariance:
     """That of q(x_t | x_s)."""
 
@@ -46,10 +46,10 @@ class LargeVariance:
         """Log variance, in the shape of `learned`, which is not read."""
         last = torch.as_tensor(s).cpu() == 0
         log = torch.where(last, posterior_log_variance(schedule, t, s), schedule.added(t, s).log())
-        return shaped(log, learned).expand_as(learned)
+        return shaped(log, learned) + torch.zeros_like(learned)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LearnedRange:
     """Between both, said by the network in as many channels again."""
 

@@ -1,31 +1,35 @@
-"""What tests of diffusion share: networks that are small, and not all zeros."""
+"""DDPM's process with any target and variance, and exact networks for two Gaussians."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from diffusion.networks import ClassesConfig, DiTConfig, UNetConfig
+from diffusion.oracle import GaussianOracle
+from diffusion.process import Process, ProcessConfig
 
-SMALL = {
-    "unet": UNetConfig(channels=32, multipliers=(1, 2), blocks=1, classes=ClassesConfig(count=5)),
-    "dit": DiTConfig(size=16, patch=4, width=32, depth=2, heads=2, classes=ClassesConfig(count=5)),
+MEANS = torch.tensor([[[-0.5, 0.0], [0.3, 0.8]]], dtype=torch.float64)
+VARIANCES = torch.tensor([[[0.01, 0.25], [0.5, 1.0]]], dtype=torch.float64)
+ZERO = torch.zeros(1, 2, 2, dtype=torch.float64)
+DATA = {
+    "N(0, 0.5^2)": (ZERO, ZERO + 0.25),
+    "pixels of their own": (MEANS, VARIANCES),
 }
 
 
-def moved(network):
-    """`network` with every weight moved, those that begin at zero too, in evaluation mode."""
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight.add_(torch.randn_like(weight) * 0.05)
-    return network.eval()
+@pytest.fixture
+def make() -> Callable[..., Process]:
+    """Make a process; keywords are those of its configuration."""
+    return lambda **settings: ProcessConfig(**settings).build()
 
 
-@pytest.fixture(params=SMALL.values(), ids=SMALL)
-def config(request):
-    """Of one network of each kind, with 5 classes."""
+@pytest.fixture(params=DATA.values(), ids=DATA)
+def data(request: pytest.FixtureRequest) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance (1, 2, 2) float64 of the pixels of pictures."""
     return request.param
 
 
 @pytest.fixture
-def network(config):
-    """With all weights drawn."""
-    return moved(config.build())
+def oracle(data: tuple[torch.Tensor, torch.Tensor]) -> Callable[[Process], GaussianOracle]:
+    """Make the network that is exact for those pictures."""
+    return lambda process: GaussianOracle(process, *data)

@@ -5,19 +5,22 @@
                   so much less: the mean stays that of uniform times, its spread falls
 
 The full bound needs the second: its terms differ by orders of magnitude between the first times and the
-others. State is plain tensors, so that a run that goes on draws what it would have drawn. Over several
-processes `learn` and `add` want the times and losses of all of them, gathered by who trains.
+others. State is in buffers, for `Run.hold`, so that a run that goes on draws what it would have drawn. Over
+several processes `learn` and `add` want the times and losses of all of them, gathered by who trains.
 
 Letters: b batch, T steps of the process, t time, r losses remembered for each time.
 
 Source: Nichol & Dhariwal 2021, section 3.3, eq. 18.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 
-class UniformTimes:
+class UniformTimes(nn.Module):
     """Every time in 1..T alike.
 
     Args:
@@ -25,6 +28,7 @@ class UniformTimes:
     """
 
     def __init__(self, steps: int) -> None:
+        super().__init__()
         self.steps = steps
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -35,15 +39,8 @@ class UniformTimes:
     def learn(self, t: Tensor, losses: Tensor) -> None:
         """Nothing."""
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Nothing."""
-        return {}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Nothing."""
-
-
-class LossAwareTimes:
+class LossAwareTimes(nn.Module):
     """Times whose losses are large are drawn more often; uniform until each has all the losses it remembers.
 
     Args:
@@ -61,15 +58,16 @@ class LossAwareTimes:
                 f"remembered {remembered} must be at least 1, and uniform {uniform} in (0, 1]: "
                 "10 and 0.001 are usual"
             )
-        self.steps, self.uniform = steps, uniform
-        self.losses = torch.zeros(steps + 1, remembered, dtype=torch.float64)  # entry 0 is never used
-        self.counts = torch.zeros(steps + 1, dtype=torch.int64)
+        super().__init__()
+        self.steps, self.uniform = steps, uniform  # entry 0 of both tables is never used
+        self.register_buffer("losses", torch.zeros(steps + 1, remembered, dtype=torch.float64))
+        self.register_buffer("counts", torch.zeros(steps + 1, dtype=torch.int64))
 
     def chances(self) -> Tensor:
         """(T + 1,) float64, of each time; they sum to 1, and that of time 0 is 0."""
         chances = torch.ones(self.steps + 1, dtype=torch.float64)
         if (self.counts[1:] >= self.losses.shape[1]).all():
-            chances = self.losses.square().mean(1).sqrt()
+            chances = self.losses.cpu().square().mean(1).sqrt()
         chances[0] = 0
         if not chances.sum() > 0:  # every loss was 0
             chances[1:] = 1
@@ -92,20 +90,48 @@ class LossAwareTimes:
                 self.losses[time, self.counts[time] % room] = loss
                 self.counts[time] += 1
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Losses and counts."""
-        return {"losses": self.losses.clone(), "counts": self.counts.clone()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state; raises ValueError if it is of other sizes."""
-        _check_shapes(state, {"losses": self.losses, "counts": self.counts})
-        self.losses, self.counts = state["losses"].clone(), state["counts"].clone()
-
 
 Choice = UniformTimes | LossAwareTimes
 
 
-class LossLog:
+@dataclass(frozen=True, kw_only=True)
+class UniformConfig:
+    """Every time alike.
+
+    Args:
+        kind: Names this choice in recipes.
+    """
+
+    kind: Literal["uniform"] = "uniform"
+
+    def build(self, steps: int) -> UniformTimes:
+        """For a process of so many steps."""
+        return UniformTimes(steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossAwareConfig:
+    """Times of large losses more often, which the full bound wants.
+
+    Args:
+        kind: Names this choice in recipes.
+        remembered: Losses kept for each time.
+        uniform: Share of draws that stay uniform.
+    """
+
+    kind: Literal["loss_aware"] = "loss_aware"
+    remembered: int = 10
+    uniform: float = 0.001
+
+    def build(self, steps: int) -> LossAwareTimes:
+        """For a process of so many steps."""
+        return LossAwareTimes(steps, self.remembered, self.uniform)
+
+
+Times = UniformConfig | LossAwareConfig  # the first is what a mapping without `kind` means
+
+
+class LossLog(nn.Module):
     """Mean loss at each time since the last reset.
 
     Args:
@@ -113,13 +139,14 @@ class LossLog:
     """
 
     def __init__(self, steps: int) -> None:
-        self.sums = torch.zeros(steps + 1, dtype=torch.float64)  # entry 0 is never used
-        self.counts = torch.zeros(steps + 1, dtype=torch.int64)
+        super().__init__()
+        self.register_buffer("sums", torch.zeros(steps + 1, dtype=torch.float64))  # entry 0 is never used
+        self.register_buffer("counts", torch.zeros(steps + 1, dtype=torch.int64))
 
     def add(self, t: Tensor, losses: Tensor) -> None:
         """Count unweighted losses (b,) of times (b,)."""
-        t = t.cpu()
-        self.sums.index_add_(0, t, losses.detach().double().cpu())
+        t = t.to(self.counts.device)
+        self.sums.index_add_(0, t, losses.detach().to(self.sums))
         self.counts.index_add_(0, t, torch.ones_like(t))
 
     def curve(self) -> Tensor:
@@ -140,15 +167,6 @@ class LossLog:
         """Forget all."""
         self.sums.zero_()
         self.counts.zero_()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Sums and counts."""
-        return {"sums": self.sums.clone(), "counts": self.counts.clone()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state; raises ValueError if it is of another T."""
-        _check_shapes(state, {"sums": self.sums, "counts": self.counts})
-        self.sums, self.counts = state["sums"].clone(), state["counts"].clone()
 
 
 def _check_shapes(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:

@@ -102,9 +102,9 @@ def train(config: TrainConfig) -> None:
 
 def bundle(settings: DDPMConfig, denoiser: Denoiser) -> DDPM:
     """A trained network with its process, ready to be saved; it shares the network's tensors."""
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):  # a network is drawn in vain, but not from the run's numbers
         model = DDPM(settings)
-    model.network, model.process = denoiser.network, settings.process.build()
+    model.network = denoiser.network
     return model.eval()
 
 

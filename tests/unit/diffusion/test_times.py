@@ -65,15 +65,13 @@ def test_weights_keep_the_mean():
 
 
 def test_a_state_goes_on_as_it_was():
-    """Loaded, it draws and weighs the same; of another T it is refused."""
+    """Loaded, it draws and weighs the same."""
     times, fresh = warm(), LossAwareTimes(4, 3)
     fresh.load_state_dict(times.state_dict())
     for one, two in zip(times.draw(20, generator()), fresh.draw(20, generator()), strict=True):
         assert torch.equal(one, two)
     times.learn(torch.tensor([1]), torch.tensor([50.0]))
     assert not torch.equal(times.losses, fresh.losses)
-    with pytest.raises(ValueError, match="another number of steps"):
-        LossAwareTimes(5, 3).load_state_dict(times.state_dict())
 
 
 def test_all_losses_0_are_uniform():
@@ -93,8 +91,6 @@ def test_log_of_losses():
     other.load_state_dict(log.state_dict())
     log.reset()
     assert log.quarters() == {} and other.quarters()["q4"] == 5
-    with pytest.raises(ValueError, match="another number of steps"):
-        LossLog(9).load_state_dict(other.state_dict())
 
 
 @pytest.mark.parametrize("settings", [{"remembered": 0}, {"uniform": 0.0}])

@@ -4,9 +4,10 @@
     N(z_L; 0, 1) p(z_{L-1} | z_L) ... p(z_1 | z_2) p(x | z_1)
 
 Its bound has the three terms of diffusion: reconstruction, prior matching, and between them one for each
-level but the last, as seen from below against the same as seen from above. With one level it is the VAE. With T levels of the picture's shape, whose encoder only adds
-noise, it is diffusion: `diffusion.chains.DiffusionChain`. (Hierarchical VAEs whose latents see more than
-their neighbors, such as NVAE, are not Markovian, and not here.)
+level but the last, as seen from below against the same as seen from above. With one level it is the VAE.
+With T levels of the picture's shape, whose encoder only adds noise, it is diffusion:
+`diffusion.chains.DiffusionChain`. (Hierarchical VAEs whose latents see more than their neighbors, such as
+NVAE, are not Markovian, and not here.)
 
 Letters: b pictures, c h w a picture, z_l latents of level l from 1 to L.
 

@@ -101,12 +101,14 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = tensor
         shape = parameters[int(index)].shape if int(index) < len(parameters) else None
         if shape is None or (tensor.ndim and tensor.shape != shape):
             raise ValueError(
                 f"{where}: {name} of parameter {index} does not fit the optimizer: use a new run.folder"
             )
+        if tensor.ndim:  # files hold no strides, and fused AdamW pairs numbers by their place in memory
+            tensor = torch.empty_like(parameters[int(index)], dtype=tensor.dtype).copy_(tensor)
+        state.setdefault(int(index), {})[name] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -133,17 +133,17 @@ def test_levels_of_a_pixel_are_all_there_is():
 
 
 def test_learning():
-    """Eighty steps on four black and white pictures take more than half off the bound."""
+    """Forty steps on four black and white pictures take more than a third off the bound."""
     coarse = torch.randint(2, (4, 3, 4, 4), generator=torch.Generator().manual_seed(6)).float()
     blocks = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
     model, generator = TINY.build(), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     before = model.elbo(blocks).mean
-    for _ in range(80):
+    for _ in range(40):
         optimizer.zero_grad()
         model(blocks, generator).total.mean().backward()
         optimizer.step()
-    assert model.elbo(blocks).mean < before / 2
+    assert model.elbo(blocks).mean < before * 2 / 3
     assert model.importance_weighted(blocks, count=20).mean() < model.elbo(blocks).mean
 
 

@@ -1,6 +1,7 @@
 """The variational diffusion model: discrete time is a diffusion process, continuous time its limit."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -31,6 +32,9 @@ def lively(config: VDMConfig = TINY) -> VDM:
     model = config.build()
     nn.init.normal_(model.unet.conv_out.weight, std=0.1)
     return model.eval()
+
+
+GRAY = replace(UNET, in_channels=5, out_channels=1)
 
 
 class Cheap(VDM):
@@ -73,25 +77,25 @@ def test_discrete_time_is_a_diffusion_process_with_small_variance(images: Tensor
 def test_the_whole_discrete_bound_is_that_of_the_likelihood(images: Tensor):
     """Of the same seed, `elbo` is `diffusion.likelihood.elbo` of `process` and `network`; and what training
     minimizes has the same mean."""
-    model = lively(VDMConfig(size=8, network=UNET, steps=6))
+    model = lively(VDMConfig(size=8, network=UNET, steps=4))
     generator = torch.Generator().manual_seed(5)
     bound = likelihood_elbo(
-        model.process(6), model.network(6), images, generator, measuring=Measuring(decoder=Softmax256())
+        model.process(4), model.network(4), images, generator, measuring=Measuring(decoder=Softmax256())
     )
     assert torch.equal(model.elbo(images, seed=5).total, bound.total)
-    many = images[:1].expand(600, 3, 8, 8)
+    many = images[:1].expand(300, 3, 8, 8)
     trained = model(many, torch.Generator().manual_seed(0))
     exact = model.elbo(many, seed=1)
     for one, other in zip(trained, exact, strict=True):
-        error = math.hypot(float(one.std()), float(other.std())) / math.sqrt(600)
+        error = math.hypot(float(one.std()), float(other.std())) / math.sqrt(300)
         assert abs(one.double().mean() - other.double().mean()) < 4 * error + 1e-6
 
 
 @torch.no_grad()
 def test_continuous_time_is_the_limit_of_many_steps(images: Tensor):
     """The gap to the bound of T steps falls as 1 / T: ten times the steps, about a tenth of the gap."""
-    model = Cheap(TINY)
-    many = images[:1].expand(24, 3, 8, 8)
+    model = Cheap(VDMConfig(size=4, channels=1, network=GRAY))
+    many = images[:1, :1, :4, :4].expand(64, 1, 4, 4)
     limit = model.elbo(many, draws=200).mean
     gaps = [model.elbo(many, steps=steps).mean - limit for steps in (20, 200)]
     assert gaps[0] > gaps[1] > 0 and gaps[0] / gaps[1] > 6
@@ -100,11 +104,12 @@ def test_continuous_time_is_the_limit_of_many_steps(images: Tensor):
 @torch.no_grad()
 def test_the_continuous_bound_knows_only_the_ends_of_gamma(images: Tensor):
     """With the same ends, a bent gamma has the same mean as a straight one; in discrete time it has not."""
-    straight, bent = Cheap(TINY), Cheap(VDMConfig(size=8, network=UNET, gamma=MonotoneGammaConfig(width=4)))
+    config = VDMConfig(size=4, channels=1, network=GRAY)
+    straight, bent = Cheap(config), Cheap(replace(config, gamma=MonotoneGammaConfig(width=4)))
     bent.gamma.inner.fill_(12)
     bent.gamma.bias.fill_(-6)
     bent.gamma.outer.fill_(1)
-    many = images[:1].expand(32, 3, 8, 8)
+    many = images[:1, :1, :4, :4].expand(64, 1, 4, 4)
     one, other = straight.elbo(many, draws=128), bent.elbo(many, draws=128)
     assert abs(one.mean - other.mean) < 4 * math.hypot(one.standard_error, other.standard_error)
     gap = straight.elbo(many, steps=5).mean - bent.elbo(many, steps=5).mean
@@ -148,17 +153,17 @@ def test_a_new_model_says_sigma_z(images: Tensor):
 
 @pytest.mark.parametrize("steps", [None, 20])
 def test_learning(steps: int | None):
-    """Forty steps on flat pictures take more than half a bit off the bound, and the ends of gamma move."""
+    """Twenty steps on flat pictures take a quarter of a bit off the bound, and the ends of gamma move."""
     flat = torch.tensor([30, 60, 180, 220]).view(4, 1, 1, 1).expand(4, 3, 8, 8) / 255
     config = VDMConfig(size=8, network=UNET, gamma=LearnedLinearGammaConfig(), steps=steps)
     model, generator = config.build(), torch.Generator().manual_seed(0)
     before, first = model.elbo(flat, draws=16).mean, model.gamma.first.item()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(40):
+    for _ in range(20):
         optimizer.zero_grad()
         model(flat.repeat(4, 1, 1, 1), generator).total.mean().backward()
         optimizer.step()
-    assert model.elbo(flat, draws=16).mean < before - 0.5
+    assert model.elbo(flat, draws=16).mean < before - 0.25
     assert model.gamma.first.item() != first
 
 

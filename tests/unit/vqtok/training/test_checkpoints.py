@@ -128,3 +128,29 @@ def test_optimizer_memory_of_other_parameters_is_refused(tmp_path):
         checkpoints.load_optimizer(optimizer, {"0.exp_avg": torch.zeros(3, 2)}, tmp_path)
     with pytest.raises(ValueError, match="parameter 1 does not fit"):
         checkpoints.load_optimizer(optimizer, {"1.exp_avg": torch.zeros(2, 3)}, tmp_path)
+
+
+def test_optimizer_memory_lies_as_its_parameter_does(tmp_path):
+    """Fused AdamW pairs numbers by their place in memory, and files keep no strides: of a kernel whose
+    channels lie last, what it remembers comes back to the same numbers, and the next step is the same."""
+
+    def kernel():
+        drawn = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+        return torch.nn.Parameter(drawn.to(memory_format=torch.channels_last))
+
+    def step(weight, optimizer, seed):
+        drawn = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
+        weight.grad = drawn.to(memory_format=torch.channels_last)
+        optimizer.step()
+
+    straight, resumed = kernel(), kernel()
+    optimizer = torch.optim.AdamW([straight], lr=0.1, fused=True)
+    step(straight, optimizer, 1)
+    resumed.data.copy_(straight)
+    kept = checkpoints.optimizer_tensors(optimizer)
+    rows = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in kept.items()}
+    again = torch.optim.AdamW([resumed], lr=0.1, fused=True)
+    checkpoints.load_optimizer(again, rows, tmp_path)
+    step(straight, optimizer, 2)
+    step(resumed, again, 2)
+    assert torch.equal(straight, resumed)

@@ -128,6 +128,7 @@ class VAE(nn.Module, Pretrained):
         Raises:
             ValueError: if the images are not the model's.
         """
+        # The class's own `forward`, without the autocast that a trainer may have put around this model's.
         found = VAE.forward(self, images.to(device_of(self)), torch.Generator().manual_seed(seed))
         return Terms(*(term.cpu() for term in found))
 

@@ -201,13 +201,21 @@ class VDM(nn.Module, Pretrained):
 def softmax_log_likelihood(x: Tensor, noise: Tensor, gamma: Tensor) -> Tensor:
     """log p(x | z_0), (b, c, h, w) in nats, z_0 being x with this noise at the level gamma ().
 
-    As `diffusion.decoders.Softmax256`, but with a gradient for gamma; holds 256 numbers for each pixel of the
-    batch.
+    As `diffusion.decoders.Softmax256`, but with a gradient for gamma, and of levels around the right one
+    only: those left out are less likely than the best by exp(-50), so that float32 does not see them.
+
+    Args:
+        x: (b, c, h, w) within [-1, 1], on levels.
+        noise: Of the shape of x.
+        gamma: ().
     """
-    center = x + (gamma / 2).exp() * noise  # z_0 over the root of a
-    values = torch.arange(LEVELS, device=x.device, dtype=x.dtype) * (2 * HALF) - 1
-    scores = (center[..., None] - values).square() * (-(-gamma).exp() / 2)
-    return scores.log_softmax(-1).gather(-1, levels(x)[..., None])[..., 0]
+    spread = math.exp(float(gamma.detach()) / 2) / (2 * HALF)  # of the noise, in levels
+    reach = min(LEVELS - 1, math.ceil((10 + float(noise.abs().amax())) * spread) + 1)
+    away = torch.arange(-reach, reach + 1, device=x.device)
+    level = levels(x)[..., None] + away
+    # Beside the right level, z_0 over the root of a is exp(gamma / 2) noise away from it.
+    scores = ((gamma / 2).exp() * noise[..., None] - away * (2 * HALF)).square() * (-(-gamma).exp() / 2)
+    return scores.masked_fill((level < 0) | (level >= LEVELS), -math.inf).log_softmax(-1)[..., reach]
 
 
 def antithetic(count: int, generator: torch.Generator) -> Tensor:

@@ -116,10 +116,12 @@ def test_the_continuous_bound_knows_only_the_ends_of_gamma(images: Tensor):
     assert abs(gap) > 0.1
 
 
-def test_the_softmax_decoder_is_the_likelihoods(images: Tensor):
-    """With the noise in z_0 the same, as `Softmax256` of the process; the levels' probabilities sum to 1; and
-    gamma(0) gets a gradient."""
-    model = lively(VDMConfig(size=8, network=UNET, gamma=LearnedLinearGammaConfig(first=-8.0)))
+@pytest.mark.parametrize("first", [-13.3, -8.0, -1.0])
+def test_the_softmax_decoder_is_the_likelihoods(images: Tensor, first: float):
+    """With the noise in z_0 the same, as `Softmax256` of the process, which looks at all levels; and gamma(0)
+    gets a gradient."""
+    images[0, 0, 0, :4] = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    model = lively(VDMConfig(size=8, network=UNET, gamma=LearnedLinearGammaConfig(first=first)))
     x, noise = signed(images), torch.randn(images.shape)
     gamma = model.gamma(torch.tensor([0.0]))[0]
     ours = softmax_log_likelihood(x, noise, gamma)

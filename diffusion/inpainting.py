@@ -9,6 +9,8 @@ Letters: b batch, c h w picture; t, s times.
 Source: Lugmayr et al. 2022, RePaint, algorithm 1 and its jumps of several steps.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,27 @@ from diffusion.noise import Noise
 from diffusion.pixels import signed, unsigned
 from diffusion.process import Process
 from diffusion.samplers import PLAIN, Options, check_pairs, step_back
-from diffusion.spacing import Pairs
+from diffusion.spacing import Pairs, spaced
+
+
+@dataclass(frozen=True, kw_only=True)
+class RePaint:
+    """How long is walked.
+
+    Args:
+        steps: From noise to picture.
+        length: Steps of a stretch that is walked again.
+        visits: How often each stretch is walked, so that what is drawn fits what is kept; the paper's is 10.
+    """
+
+    steps: int = 50
+    length: int = 10
+    visits: int = 5
+
+    def moves(self, process: Process) -> tuple[Pairs, Pairs]:
+        """Steps (t, s), and the moves that are made of them; raises ValueError if there are too many."""
+        pairs = spaced(process.steps, self.steps)
+        return pairs, jumps(pairs, min(self.length, self.steps), self.visits)
 
 
 def jumps(pairs: Pairs, length: int = 10, visits: int = 10) -> Pairs:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from diffusion.corrections import Clip, Correction
 from diffusion.denoiser import Denoiser
 from diffusion.drawing import DDIM, Sampler
-from diffusion.inpainting import inpaint, jumps
+from diffusion.inpainting import RePaint, inpaint
 from diffusion.likelihood import EXACT, Bound, Measuring, elbo
 from diffusion.networks import NetworkConfig
 from diffusion.noise import Noise
@@ -24,11 +24,12 @@ from diffusion.pixels import unsigned
 from diffusion.process import ProcessConfig
 from diffusion.samplers import Options
 from diffusion.schedules import Schedule
-from diffusion.spacing import Pairs, spaced
+from diffusion.spacing import Pairs
 from vqtok.storage.pretrained import Pretrained
 from vqtok.training.batches import seeds
 
 CLIP = Clip()
+REPAINT = RePaint()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +133,7 @@ class DDPM(nn.Module, Pretrained):
         images: Tensor,
         rows: int | None = None,
         known: Tensor | None = None,
-        steps: int = 50,
-        visits: int = 5,
+        repaint: RePaint = REPAINT,
         seed: int = 0,
         classes: Sequence[int | str] = (),
         progress: bool = False,
@@ -144,8 +144,7 @@ class DDPM(nn.Module, Pretrained):
             images: (b, c, h, w) in [0, 1], of the model's size.
             rows: Rows of pixels that are kept, from the top; or else give
             known: (b, h, w) or (h, w) bool, the pixels that are kept.
-            steps: From noise to picture.
-            visits: How often each stretch of ten steps is walked, so that what is drawn fits what is kept.
+            repaint: How long is walked.
             seed: Of the draws.
             classes: Classes by name or number, dealt out in turn.
             progress: Whether a bar is shown.
@@ -156,7 +155,7 @@ class DDPM(nn.Module, Pretrained):
         """
         self._check(images)
         kept = self._kept(rows, known, len(images))
-        pairs = spaced(self.process.steps, steps)
+        pairs, moves = repaint.moves(self.process)
         options = self._options(self._labels(classes, len(images)), None, CLIP, progress)
         with _evaluated(self) as network:
             return inpaint(
@@ -166,7 +165,7 @@ class DDPM(nn.Module, Pretrained):
                 kept,
                 self._noise(len(images), seed),
                 pairs,
-                jumps(pairs, min(10, steps), visits),
+                moves,
                 options,
             )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vqtok.data.galleries import Gallery, open_gallery
 from vqtok.data.order import shuffled
+from vqtok.data.pictures import Fit
 
 NONE = -1  # the number of the class of a picture that has none
 HELD = 2**30  # bytes of pixels that are held in memory; beyond, a picture is read whenever it comes
@@ -22,18 +23,20 @@ class PicturesConfig:
     """What a model learns from.
 
     Args:
-        train: Gallery: a folder, an idx file, or `emoji:SPLIT[:COUNT]`.
-        validation: Gallery of held-out pictures; None keeps some of `train`.
+        gallery: A folder of pictures, an idx file, or `emoji:SPLIT[:COUNT]`.
+        validation: Such a gallery of held-out pictures; None keeps some of `gallery`.
         held_out: Pictures kept for validation, or taken of `validation`.
+        fit: What becomes of a folder's pictures that are not square.
         gray: Whether pictures have one channel.
         mirror: Show half of the pictures mirrored.
         batch: Pictures a step, over all processes.
         workers: Processes that read ahead.
     """
 
-    train: str
+    gallery: str
     validation: str | None = None
     held_out: int = 256
+    fit: Fit = "crop"
     gray: bool = False
     mirror: bool = False
     batch: int = 64
@@ -130,16 +133,16 @@ def open_pictures(
     Raises:
         ValueError: if nothing is left for training or validation, or there are not so many classes.
     """
-    gallery = open_gallery(config.train, size)
+    gallery = open_gallery(config.gallery, size, config.fit)
     names = classes_of(gallery) if classes else ()
     if len(names) != classes:
         raise ValueError(
-            f"network.classes.count is {classes}, {config.train} has {len(names) or 'no'} classes: set it to "
-            "that, or leave network.classes out"
+            f"network.classes.count is {classes}, {config.gallery} has {len(names) or 'no'} classes: set it "
+            "to that, or leave network.classes out"
         )
     pictures = Pictures(gallery, names, config.gray)
     if config.validation is not None:
-        unseen = Pictures(open_gallery(config.validation, size), names, config.gray)
+        unseen = Pictures(open_gallery(config.validation, size, config.fit), names, config.gray)
         kept = unseen.evenly(config.held_out)
         return Order(pictures, range(len(pictures)), seed, config.mirror), kept, names
     if not 0 < config.held_out < len(pictures):

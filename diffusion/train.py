@@ -12,6 +12,8 @@ from einops import rearrange
 from torch import Tensor
 
 from diffusion.denoiser import Denoiser
+from diffusion.drawing import DDIM
+from diffusion.inpainting import RePaint
 from diffusion.likelihood import Measuring
 from diffusion.model import DDPM, DDPMConfig
 from diffusion.networks import NetworkConfig
@@ -140,8 +142,10 @@ def drawings(model: DDPM, images: Tensor, seed: int, count: int = 8) -> Tensor:
         count: Pictures a row.
     """
     images = images[:count].to(model.device)
-    half = model.complete(images, rows=model.config.size // 2, steps=20, visits=2, seed=seed)
-    drawn = model.sample(2 * len(images), seed=seed).split(len(images))
+    walk = RePaint(steps=min(20, model.process.steps), visits=2)
+    half = model.complete(images, rows=model.config.size // 2, repaint=walk, seed=seed)
+    sampler = DDIM(steps=min(50, model.process.steps))
+    drawn = model.sample(2 * len(images), sampler, seed).split(len(images))
     sheet = rearrange(torch.stack([images, half, *drawn]).cpu(), "r b c h w -> c (r h) (b w)")
     return sheet.expand(3, -1, -1)
 

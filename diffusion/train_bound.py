@@ -7,21 +7,17 @@ What is measured of held-out pictures is the bound itself, in float32, whatever 
 Letters: b pictures, c h w a picture.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from diffusion.hvae import HVAE, HVAEConfig
+from diffusion.pictures import PicturesConfig, open_pictures
 from diffusion.terms import Terms
 from diffusion.vae import VAE, VAEConfig
 from diffusion.vdm import VDM, VDMConfig
-from vqtok.data.galleries import Gallery, open_gallery
-from vqtok.data.order import Shuffled
-from vqtok.data.pictures import Fit
 from vqtok.training.config import launch
 from vqtok.training.optim import OptimConfig, optimizer_for
 from vqtok.training.run import Run, RunConfig
@@ -31,29 +27,6 @@ ModelConfig = VAEConfig | HVAEConfig | VDMConfig  # the first is what a mapping 
 Model = VAE | HVAE | VDM
 SHOWN = 8  # pictures a row
 STEPS, TIMES = 50, 16  # of a VDM while training: steps of its drawings, times of its bound
-
-
-@dataclass(frozen=True, kw_only=True)
-class PicturesConfig:
-    """What a model learns from.
-
-    Args:
-        gallery: A folder of pictures, an idx file, or `emoji:SPLIT[:COUNT]`.
-        validation: Such a gallery of held-out pictures; None keeps some of `gallery`.
-        held_out: Pictures of either that are measured.
-        fit: What becomes of a folder's pictures that are not square.
-        batch: Pictures a step, over all processes.
-        mirror: Show half of the pictures mirrored.
-        workers: Processes that read ahead.
-    """
-
-    gallery: str
-    validation: str | None = None
-    held_out: int = 64
-    fit: Fit = "crop"
-    batch: int = 16
-    mirror: bool = False
-    workers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,29 +81,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.objective.beta and isinstance(self.model, VDMConfig):
             raise ValueError("objective.beta: a vdm's terms are of one kind, and weigh alike; leave it out")
-        if self.model.channels != 3:
-            raise ValueError(f"model.channels is {self.model.channels}, pictures have 3: leave it out")
-
-
-class Levelled:
-    """Pictures of a gallery on 256 levels, which is what has a probability; some of them mirrored.
-
-    Args:
-        gallery: Where they come from.
-        numbers: Which of them.
-        mirror: Show every picture a second time, mirrored.
-    """
-
-    def __init__(self, gallery: Gallery, numbers: Sequence[int], mirror: bool = False) -> None:
-        self.gallery, self.numbers, self.mirror = gallery, numbers, mirror
-
-    def __len__(self) -> int:
-        return len(self.numbers) * (1 + self.mirror)
-
-    def __getitem__(self, index: int) -> Tensor:
-        """(3, s, s) in [0, 1]."""
-        image = (self.gallery[self.numbers[index % len(self.numbers)]] * 255).round() / 255
-        return image.flip(-1) if index >= len(self.numbers) else image
+        if self.model.channels != (1 if self.data.gray else 3):
+            raise ValueError(
+                f"model.channels is {self.model.channels}, pictures have 3, or 1 where data.gray is set: "
+                "let them agree"
+            )
 
 
 def train(config: TrainConfig) -> None:
@@ -139,13 +94,13 @@ def train(config: TrainConfig) -> None:
     Raises:
         ValueError: if the pictures cannot be had.
     """
-    source, kept = pictures(config)
+    source, (kept, _), _ = open_pictures(config.data, config.model.size, config.run.seed)
     run = Run(config.run)
     model = config.model.build()
     model, optimizer = run.prepare(model, optimizer_for(model, config.optim))
     average = run.ema(model, config.average)
     run.resume()
-    for images in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):
+    for images, _ in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):
         generator = torch.Generator().manual_seed(torch.initial_seed())  # Run seeds every micro-batch
         with run.accumulate(model):
             terms = model(images, generator)
@@ -161,35 +116,6 @@ def train(config: TrainConfig) -> None:
     if run.main:
         average.model.save_pretrained(config.run.folder / "model")
     run.finish()
-
-
-def pictures(config: TrainConfig) -> tuple[Shuffled, Tensor]:
-    """The training order, and held-out pictures (n, c, h, w).
-
-    Raises:
-        ValueError: if a gallery cannot be read, or nothing is left for training or validation.
-    """
-    data, size = config.data, config.model.size
-    gallery = open_gallery(data.gallery, size, data.fit)
-    if data.validation is None:
-        if not 0 < data.held_out < len(gallery):
-            raise ValueError(
-                f"data.held_out is {data.held_out} of {len(gallery)} pictures: leave at least one for "
-                "validation and one for training"
-            )
-        order = np.random.default_rng(0).permutation(len(gallery)).tolist()
-        shown, unseen, kept = order[data.held_out :], gallery, order[: data.held_out]
-    else:
-        unseen = open_gallery(data.validation, size, data.fit)
-        if not 0 < data.held_out <= len(unseen):
-            raise ValueError(
-                f"data.held_out is {data.held_out}, data.validation has {len(unseen)} pictures: ask for 1 to "
-                f"{len(unseen)}"
-            )
-        shown, kept = range(len(gallery)), np.linspace(0, len(unseen) - 1, data.held_out).round().astype(int)
-    held_out = Levelled(unseen, [int(number) for number in kept])
-    source = Levelled(gallery, shown, data.mirror)
-    return Shuffled(source, config.run.seed), torch.stack([held_out[n] for n in range(len(held_out))])
 
 
 def measure(model: Model, images: Tensor, batch: int = 64) -> dict[str, float]:

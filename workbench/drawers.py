@@ -158,11 +158,15 @@ class NoiseDrawer:
 
     def complete(self, images: Tensor, hidden: Tensor, candidates: int) -> Tensor:
         """(b candidates, c, h, w)."""
+        from diffusion.inpainting import RePaint
+
         steps = {} if self.choices.steps is None else {"steps": self.choices.steps}
+        repaint = RePaint(**steps)
         gray = self.model.config.network.in_channels == 1
         images = images.mean(1, keepdim=True) if gray else images
         repeated = images.repeat_interleave(candidates, dim=0)
-        return self.model.complete(repeated, known=~hidden, seed=self.choices.seed, progress=True, **steps)
+        seed = self.choices.seed
+        return self.model.complete(repeated, known=~hidden, repaint=repaint, seed=seed, progress=True)
 
 
 def below(size: int, rows: int) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from diffusion import DDPM
+from diffusion.drawing import DDIM
 from diffusion.likelihood import Measuring
 from diffusion.networks import ClassesConfig, UNetConfig
 from diffusion.objectives import Hybrid, Simple, Variational
@@ -22,6 +23,7 @@ from vqtok.training.optim import OptimConfig
 from vqtok.training.run import RunConfig
 from vqtok.training.schedule import LRConfig
 
+FAST = DDIM(steps=5)
 UNET = UNetConfig(channels=16, multipliers=(1, 1), blocks=1, groups=4)
 
 
@@ -34,7 +36,7 @@ def config(tmp_path: Path) -> TrainConfig:
         write_picture(tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png", image)
     return TrainConfig(
         run=RunConfig(folder=tmp_path / "run", log_steps=10, trackers=()),
-        data=PicturesConfig(train=str(tmp_path / "pictures"), held_out=4, batch=8, mirror=True),
+        data=PicturesConfig(gallery=str(tmp_path / "pictures"), held_out=4, batch=8, mirror=True),
         size=8,
         network=UNET,
         process=ProcessConfig(schedule=CosineConfig(steps=20)),
@@ -63,7 +65,7 @@ def test_learning(config: TrainConfig):
     assert sum(parts) == pytest.approx(bounds[-1])
     assert [*(config.run.folder / "pictures").glob("pictures-*.png")]
     model = DDPM.from_pretrained(config.run.folder / "model")
-    assert model.sample(2).shape == (2, 3, 8, 8) and model.config.classes == ()
+    assert model.sample(2, FAST).shape == (2, 3, 8, 8) and model.config.classes == ()
 
 
 @pytest.mark.parametrize(
@@ -100,9 +102,9 @@ def test_classes(config: TrainConfig):
     train(replace(config, network=replace(UNET, classes=ClassesConfig(count=2))))
     model = DDPM.from_pretrained(config.run.folder / "model")
     assert model.config.classes == ("a", "b")
-    drawn = model.sample(4, classes=["b", "a"], guidance=2.0)
-    assert torch.equal(drawn[:2], model.sample(2, classes=["b", "a"], guidance=2.0))
-    assert not torch.equal(drawn[0], model.sample(1, classes=["a"], guidance=2.0)[0])
+    drawn = model.sample(4, FAST, classes=["b", "a"], guidance=2.0)
+    assert torch.equal(drawn[:2], model.sample(2, FAST, classes=["b", "a"], guidance=2.0))
+    assert not torch.equal(drawn[0], model.sample(1, FAST, classes=["a"], guidance=2.0)[0])
     images = drawn.mul(255).round().div(255)
     bound = model.elbo(images, classes=["b", "a", "b", "a"], measuring=Measuring(times=3))
     assert bound.total.isfinite().all()
@@ -115,8 +117,8 @@ def test_classes(config: TrainConfig):
         ({"network": replace(UNET, in_channels=1, out_channels=1)}, "x is .*channels|give floating-point"),
         ({"process": ProcessConfig(variance=LearnedRange())}, "out_channels is 3; .*wants 6"),
         ({"size": 9}, "size 9 does not divide by 2"),
-        ({"data": PicturesConfig(train="nowhere")}, "nowhere"),
-        ({"data": PicturesConfig(train="emoji:train:20", held_out=20)}, "held_out is 20 of 20 pictures"),
+        ({"data": PicturesConfig(gallery="nowhere")}, "nowhere"),
+        ({"data": PicturesConfig(gallery="emoji:train:20", held_out=20)}, "held_out is 20 of 20 pictures"),
         ({"objective": Hybrid()}, "objective 'hybrid' teaches variances"),
     ],
 )

@@ -156,7 +156,7 @@ def _add_probe(verbs: argparse._SubParsersAction) -> None:
 
 
 def _add_import(verbs: argparse._SubParsersAction) -> None:
-    verb = _add_verb(verbs, _import, "write somebody else's tokenizer or ImageGPT as a folder of ours")
+    verb = _add_verb(verbs, _import, "write somebody else's tokenizer, ImageGPT or DDPM as a folder of ours")
     verb.epilog = "docs/guides/published_tokenizers.md lists the layouts that load."
     add = verb.add_argument
     source = "a file or a folder, as its authors published it, or owner/name[/file] on the hub"
@@ -269,11 +269,14 @@ def _probe(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from diffusion.published.pipelines import import_ddpm, is_diffusers
     from imagegpt.published import import_imagegpt, is_imagegpt
     from vqtok.tokenizers.loading import import_tokenizer
 
     if is_imagegpt(arguments.source):
         told = import_imagegpt(arguments.source, arguments.folder, arguments.palette)
+    elif is_diffusers(arguments.source):
+        told = import_ddpm(arguments.source, arguments.folder)
     else:
         told = import_tokenizer(arguments.source, arguments.folder, arguments.size, arguments.low)
     print(f"{told}\n{arguments.folder}")

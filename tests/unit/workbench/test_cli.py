@@ -102,6 +102,7 @@ def test_import_says_what_it_found(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
     put(monkeypatch, "vqtok.tokenizers.loading", import_tokenizer=stand_in)
     put(monkeypatch, "imagegpt.published", import_imagegpt=None, is_imagegpt=lambda source: False)
+    put(monkeypatch, "diffusion.published.pipelines", import_ddpm=None, is_diffusers=lambda source: False)
     assert cli.main(["import", "last.ckpt", "ours"]) == 0
     assert cli.main(["import", "some/where", "ours", "--size", "512", "--low", "0"]) == 0
     assert received == [("last.ckpt", Path("ours"), None, None), ("some/where", Path("ours"), 512, 0.0)]
@@ -114,6 +115,7 @@ def test_import_knows_imagegpts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     importer = lambda *arguments: received.append(arguments) or "ImageGPT: 24 layers"  # noqa: E731
     put(monkeypatch, "vqtok.tokenizers.loading", import_tokenizer=None)
     put(monkeypatch, "imagegpt.published", import_imagegpt=importer, is_imagegpt=lambda source: True)
+    put(monkeypatch, "diffusion.published.pipelines", import_ddpm=None, is_diffusers=None)
     assert cli.main(["import", "igpt.npz", "ours", "--palette", "colors.npy"]) == 0
     assert received == [("igpt.npz", Path("ours"), "colors.npy")]
     assert capsys.readouterr().out == "ImageGPT: 24 layers\nours\n"

@@ -14,14 +14,8 @@ from torch import Tensor
 
 from imagegpt.network import Network
 from vqtok.gpt.sampling import Sampling, choose
-from vqtok.training.batches import seed_of
 
 DOUBT = 4.5  # how much chance there is, at first, in which tokens are believed: MaskGIT's
-
-
-def seeds(seed: int, count: int) -> list[int]:
-    """One for each picture, so that picture number k of a seed is the same in any batch."""
-    return [seed_of(seed, number) for number in range(count)]
 
 
 @torch.inference_mode()

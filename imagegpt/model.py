@@ -14,7 +14,7 @@ import torch
 from einops import repeat
 from torch import Tensor, nn
 
-from imagegpt.generate import filled, seeds
+from imagegpt.generate import filled
 from imagegpt.layout import Layout
 from imagegpt.network import Network, classifier_for, nats
 from vqtok.gpt.config import GPTConfig
@@ -24,6 +24,7 @@ from vqtok.gpt.prefix import ClassesConfig
 from vqtok.gpt.sampling import Sampling
 from vqtok.storage.pretrained import Pretrained
 from vqtok.tokenizers.choice import AnyTokenizerConfig, build
+from vqtok.training.batches import seeds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from vqtok import __version__
 
 if TYPE_CHECKING:
     from vqtok.gpt import Sampling
+    from workbench.drawers import Drawer
 
 Verb = Callable[[argparse.Namespace, list[str]], None]
 PASSED_ON = "`vqtok evaluate tokenizer --help`, and likewise for the others, lists the options."
@@ -91,7 +92,8 @@ def _add_encode(verbs: argparse._SubParsersAction) -> None:
 def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     verb = _add_verb(verbs, _evaluate, "measure a tokenizer or a model on held-out pictures", passes_on=True)
     verb.epilog = PASSED_ON
-    verb.add_argument("what", nargs="?", choices=["tokenizer", "imagegpt", "lvm"], help="what to measure")
+    known = ["tokenizer", "imagegpt", "lvm", "diffusion"]
+    verb.add_argument("what", nargs="?", choices=known, help="what to measure")
     verb.set_defaults(parser=verb)
 
 
@@ -110,28 +112,33 @@ def _add_prompt(verbs: argparse._SubParsersAction) -> None:
 def _add_sample(verbs: argparse._SubParsersAction) -> None:
     verb = _add_verb(verbs, _sample, "draw pictures from nothing, or of a class")
     add = verb.add_argument
-    add("--model", required=True, metavar="FOLDER", help="an ImageGPT: a folder or hub id")
+    add("--model", required=True, metavar="FOLDER", help="an ImageGPT or a DDPM: a folder or hub id")
     add("--count", type=int, default=16, metavar="N", help="pictures, of each class [%(default)s]")
     named = "draw this class; may be given several times"
     add("--class", action="append", default=[], dest="classes", metavar="NAME", help=named)
-    guidance = "how far to push away from what it draws without a class; 1 is not at all [%(default)s]"
-    add("--guidance", type=float, default=1.0, metavar="S", help=guidance)
+    guidance = "how far to push away from what it draws without a class; 1 is not at all [1]"
+    add("--guidance", type=float, metavar="S", help=guidance)
     add("--out", type=Path, default="samples.png", metavar="PNG", help="[%(default)s]")
     _add_sampling(verb, default="1")
+    samplers = "of a DDPM: ddim, ancestral, dpm_solver or heun [ddim]"
+    add("--sampler", choices=["ddim", "ancestral", "dpm_solver", "heun"], help=samplers, metavar="NAME")
+    add("--steps", type=int, metavar="N", help="of a DDPM, from noise to picture [the sampler's own]")
 
 
 def _add_complete(verbs: argparse._SubParsersAction) -> None:
     verb = _add_verb(verbs, _complete, "draw the lower part of pictures anew, or a hole in them")
     add = verb.add_argument
     add("pictures", nargs="+", type=Path, metavar="PICTURE", help="PNG, JPEG or WebP")
-    add("--model", required=True, metavar="FOLDER", help="an ImageGPT: a folder or hub id")
-    add("--rows", type=int, metavar="N", help="rows of codes that are kept, from the top [half of them]")
+    add("--model", required=True, metavar="FOLDER", help="an ImageGPT or a DDPM: a folder or hub id")
+    rows = "rows that are kept, from the top: of codes, or of a DDPM's pixels [half of them]"
+    add("--rows", type=int, metavar="N", help=rows)
     edges = ("TOP", "LEFT", "BOTTOM", "RIGHT")
-    hole = "what a model that sees both sides fills, in pixels [the middle]"
+    hole = "what a DDPM, or a model that sees both sides, fills, in pixels [the middle]"
     add("--hole", type=int, nargs=4, metavar=edges, help=hole)
     add("--candidates", type=int, default=3, metavar="N", help="answers to each picture [%(default)s]")
     add("--out", type=Path, default="completed.png", metavar="PNG", help="[%(default)s]")
     _add_sampling(verb, default="1")
+    add("--steps", type=int, metavar="N", help="of a DDPM, from noise to picture [50]")
 
 
 def _add_sampling(verb: argparse.ArgumentParser, default: str) -> None:
@@ -149,7 +156,7 @@ def _add_probe(verbs: argparse._SubParsersAction) -> None:
 
 
 def _add_import(verbs: argparse._SubParsersAction) -> None:
-    verb = _add_verb(verbs, _import, "write somebody else's tokenizer or ImageGPT as a folder of ours")
+    verb = _add_verb(verbs, _import, "write somebody else's tokenizer, ImageGPT or DDPM as a folder of ours")
     verb.epilog = "docs/guides/published_tokenizers.md lists the layouts that load."
     add = verb.add_argument
     source = "a file or a folder, as its authors published it, or owner/name[/file] on the hub"
@@ -196,6 +203,8 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
         from vqtok.tokenizers.evaluate import main as evaluate
     elif arguments.what == "imagegpt":
         from imagegpt.evaluate import main as evaluate
+    elif arguments.what == "diffusion":
+        from diffusion.evaluate import main as evaluate
     else:
         from lvm.evaluate import main as evaluate
     evaluate(rest)
@@ -223,38 +232,34 @@ def _prompt(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _sample(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from vqtok.gpt.guidance import Constant
-    from workbench.drawing import load, sample
+    from workbench.drawing import sample
 
-    guidance = None if arguments.guidance == 1 else Constant(scale=arguments.guidance)
-    sampling = _sampling(arguments, guidance=guidance)
-    model = load(arguments.model)
-    sample(model, arguments.out, arguments.count, sampling, arguments.seed, arguments.classes)
+    sample(_drawer(arguments), arguments.out, arguments.count, arguments.classes)
     print(arguments.out)
 
 
 def _complete(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from workbench.drawing import complete, load
+    from workbench.drawing import complete
 
-    complete(
-        load(arguments.model),
-        out=arguments.out,
-        pictures=arguments.pictures,
-        rows=arguments.rows,
-        hole=arguments.hole,
-        sampling=_sampling(arguments),
-        seed=arguments.seed,
-        candidates=arguments.candidates,
-    )
+    places = {"rows": arguments.rows, "hole": arguments.hole, "candidates": arguments.candidates}
+    complete(_drawer(arguments), arguments.out, arguments.pictures, **places)
     print(arguments.out)
 
 
-def _sampling(arguments: argparse.Namespace, temperature: float = 1.0, **others: object) -> "Sampling":
+def _drawer(arguments: argparse.Namespace) -> "Drawer":
+    """What draws, with those options that the verb has."""
+    from workbench.drawers import Choices, drawer
+
+    names = ("seed", "guidance", "temperature", "top_k", "top_p", "sampler", "steps")
+    return drawer(arguments.model, Choices(**{name: getattr(arguments, name, None) for name in names}))
+
+
+def _sampling(arguments: argparse.Namespace, temperature: float) -> "Sampling":
     """How tokens are drawn, at this temperature unless another one is given."""
     from vqtok.gpt import Sampling
 
     heat = temperature if arguments.temperature is None else arguments.temperature
-    return Sampling(temperature=heat, top_k=arguments.top_k, top_p=arguments.top_p, **others)
+    return Sampling(temperature=heat, top_k=arguments.top_k, top_p=arguments.top_p)
 
 
 def _probe(arguments: argparse.Namespace, rest: list[str]) -> None:
@@ -264,11 +269,14 @@ def _probe(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from diffusion.published.pipelines import import_ddpm, is_diffusers
     from imagegpt.published import import_imagegpt, is_imagegpt
     from vqtok.tokenizers.loading import import_tokenizer
 
     if is_imagegpt(arguments.source):
         told = import_imagegpt(arguments.source, arguments.folder, arguments.palette)
+    elif is_diffusers(arguments.source):
+        told = import_ddpm(arguments.source, arguments.folder)
     else:
         told = import_tokenizer(arguments.source, arguments.folder, arguments.size, arguments.low)
     print(f"{told}\n{arguments.folder}")

@@ -22,6 +22,18 @@ def on_hub(place: str) -> tuple[str, str]:
     return f"{owner}/{name}" if name else owner, folder
 
 
+def find_file(source: str | Path, name: str) -> Path | None:
+    """A file of a folder, or else of `owner/name[/folder...]` on the hub; None if there is none.
+
+    Raises:
+        ValueError: as `from_hub`.
+    """
+    place = Path(source)
+    if place.exists() or isinstance(source, Path):
+        return place / name if (place / name).is_file() else None
+    return from_hub(source, name)
+
+
 def from_hub(place: str, name: str) -> Path | None:
     """A file of `owner/name[/folder...]` on the hub, from the cache if it is there; None if there is none.
 

@@ -115,6 +115,15 @@ class Pretrained(PyTorchModelHubMixin):
         return self.push_to_hub(repo_id or place.name, **push_to_hub_kwargs) if push_to_hub else None
 
 
+def read_settings(place: str | Path) -> dict[str, Any]:
+    """What the config.json of a folder or hub id says, unchecked: enough to tell of which kind a model is.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    return read_json(_find(str(place), CONFIG, {}))
+
+
 def read_config(kind: type, path: Path | str, part: str = "") -> Any:
     """The dataclass `kind` that a config.json, or its entry `part`, describes, every setting checked.
 

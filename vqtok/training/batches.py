@@ -67,6 +67,11 @@ def seed_of(*facts: int) -> int:
     return int.from_bytes(hashlib.blake2b(repr(facts).encode(), digest_size=8).digest()) >> 1
 
 
+def seeds(seed: int, count: int) -> list[int]:
+    """One for each sample, so that sample number k of a seed is the same in any batch."""
+    return [seed_of(seed, number) for number in range(count)]
+
+
 class _Lists:
     def __init__(self, slices: Slices, order: list[tuple[int, int]]) -> None:
         self.slices, self.order = slices, order

@@ -6,10 +6,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from imagegpt.generate import filled, seeds
+from imagegpt.generate import filled
 from imagegpt.model import ImageGPT
 from imagegpt.network import Network
 from vqtok.gpt.sampling import Sampling
+from vqtok.training.batches import seeds
 
 
 class Watched:

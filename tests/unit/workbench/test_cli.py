@@ -102,6 +102,7 @@ def test_import_says_what_it_found(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
     put(monkeypatch, "vqtok.tokenizers.loading", import_tokenizer=stand_in)
     put(monkeypatch, "imagegpt.published", import_imagegpt=None, is_imagegpt=lambda source: False)
+    put(monkeypatch, "diffusion.published.pipelines", import_ddpm=None, is_diffusers=lambda source: False)
     assert cli.main(["import", "last.ckpt", "ours"]) == 0
     assert cli.main(["import", "some/where", "ours", "--size", "512", "--low", "0"]) == 0
     assert received == [("last.ckpt", Path("ours"), None, None), ("some/where", Path("ours"), 512, 0.0)]
@@ -114,54 +115,57 @@ def test_import_knows_imagegpts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     importer = lambda *arguments: received.append(arguments) or "ImageGPT: 24 layers"  # noqa: E731
     put(monkeypatch, "vqtok.tokenizers.loading", import_tokenizer=None)
     put(monkeypatch, "imagegpt.published", import_imagegpt=importer, is_imagegpt=lambda source: True)
+    put(monkeypatch, "diffusion.published.pipelines", import_ddpm=None, is_diffusers=None)
     assert cli.main(["import", "igpt.npz", "ours", "--palette", "colors.npy"]) == 0
     assert received == [("igpt.npz", Path("ours"), "colors.npy")]
     assert capsys.readouterr().out == "ImageGPT: 24 layers\nours\n"
 
 
-def test_sample_gets_its_options(monkeypatch: pytest.MonkeyPatch):
-    """Temperature 1 and no guidance unless told; classes in order."""
+CHOICES = ("guidance", "temperature", "top_k", "top_p", "sampler", "steps")
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, words: str) -> list:
+    """What reaches the function behind the verb, the drawer told as the model's name and its choices."""
     received = []
-    put(monkeypatch, "vqtok.gpt", Sampling=dict)
-    put(monkeypatch, "vqtok.gpt.guidance", Constant=lambda scale: f"guided by {scale}")
-    sample = lambda *arguments: received.append(arguments)  # noqa: E731
-    put(monkeypatch, "workbench.drawing", load=lambda m: f"model of {m}", sample=sample)
-    assert cli.main(["sample", "--model", "m"]) == 0
-    words = "sample --model m --count 2 --class cat --class dog --guidance 2.5 --top-k 9 --seed 4 --out o.png"
+    put(monkeypatch, "workbench.drawers", Choices=dict, drawer=lambda model, choices: (model, choices))
+    call = lambda *arguments, **named: received.extend([*arguments, named])  # noqa: E731
+    put(monkeypatch, "workbench.drawing", sample=call, complete=call)
     assert cli.main(words.split()) == 0
-    plain = {"temperature": 1.0, "top_k": None, "top_p": None, "guidance": None}
-    guided = plain | {"top_k": 9, "guidance": "guided by 2.5"}
-    assert received == [
-        ("model of m", Path("samples.png"), 16, plain, 0, []),
-        ("model of m", Path("o.png"), 2, guided, 4, ["cat", "dog"]),
-    ]
+    return received
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "told", "rest"),
     [
-        ([], {}),
-        (["--rows", "3", "--candidates", "2", "--temperature", "0.5"], {"rows": 3, "candidates": 2}),
-        (["--hole", "1", "2", "3", "4", "--seed", "5"], {"hole": [1, 2, 3, 4], "seed": 5}),
+        ("", {}, [Path("samples.png"), 16, []]),
+        (
+            "--count 2 --class cat --class dog --guidance 2.5 --top-k 9 --seed 4 --out o.png",
+            {"guidance": 2.5, "top_k": 9, "seed": 4},
+            [Path("o.png"), 2, ["cat", "dog"]],
+        ),
+        ("--sampler heun --steps 9", {"sampler": "heun", "steps": 9}, [Path("samples.png"), 16, []]),
     ],
 )
-def test_complete_gets_its_options(options: list[str], told: dict, monkeypatch: pytest.MonkeyPatch):
+def test_sample_gets_its_options(options: str, told: dict, rest: list, monkeypatch: pytest.MonkeyPatch):
+    """What is not asked for is None; classes in order."""
+    expected = dict.fromkeys(CHOICES) | {"seed": 0} | told
+    assert drawn(monkeypatch, f"sample --model m {options}") == [("m", expected), *rest, {}]
+
+
+@pytest.mark.parametrize(
+    ("options", "choices", "told"),
+    [
+        ("", {}, {}),
+        ("--rows 3 --candidates 2 --temperature 0.5", {"temperature": 0.5}, {"rows": 3, "candidates": 2}),
+        ("--hole 1 2 3 4 --seed 5 --steps 7", {"seed": 5, "steps": 7}, {"hole": [1, 2, 3, 4]}),
+    ],
+)
+def test_complete_gets_its_options(options: str, choices: dict, told: dict, monkeypatch: pytest.MonkeyPatch):
     """Pictures in order, rows or a hole, how many answers."""
-    received = {}
-    put(monkeypatch, "vqtok.gpt", Sampling=dict)
-    put(monkeypatch, "workbench.drawing", load=str, complete=lambda m, **rest: received.update(rest, model=m))
-    assert cli.main(["complete", "a.png", "b.png", "--model", "m", *options]) == 0
-    heat = 0.5 if "--temperature" in options else 1.0
-    assert received == {
-        "model": "m",
-        "out": Path("completed.png"),
-        "pictures": [Path("a.png"), Path("b.png")],
-        "rows": None,
-        "hole": None,
-        "sampling": {"temperature": heat, "top_k": None, "top_p": None},
-        "seed": 0,
-        "candidates": 3,
-    } | told
+    model = ("m", dict.fromkeys(CHOICES) | {"seed": 0} | choices)
+    places = {"rows": None, "hole": None, "candidates": 3} | told
+    found = drawn(monkeypatch, f"complete a.png b.png --model m {options}")
+    assert found == [model, Path("completed.png"), [Path("a.png"), Path("b.png")], places]
 
 
 def test_demo_gets_its_options(monkeypatch: pytest.MonkeyPatch):

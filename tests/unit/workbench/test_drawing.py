@@ -15,12 +15,12 @@ from vqtok.gpt.config import AttentionConfig
 from vqtok.gpt.masks import FullConfig
 from vqtok.gpt.prefix import ClassesConfig
 from vqtok.tokenizers.palette import PaletteTokenizer
-from workbench.drawing import complete, load, sample
+from workbench.drawers import Choices, TokenDrawer
+from workbench.drawing import complete, sample
 from workbench.sheets import GAP
 
 GPT = GPTConfig(vocab=3, length=16, width=8, depth=1, heads=2, prefix=ClassesConfig(classes=2))
 BOTH = replace(GPT, prefix=None, attention=AttentionConfig(mask=FullConfig()))
-GREEDY = Sampling(temperature=0.0)
 
 
 def model(gpt: GPTConfig = GPT) -> ImageGPT:
@@ -30,6 +30,11 @@ def model(gpt: GPTConfig = GPT) -> ImageGPT:
     made = ImageGPT(ImageGPTConfig(tokenizer=palette.config, gpt=gpt, classes=("a", "b"))).eval()
     made.tokenizer = palette
     return made
+
+
+def drawer(gpt: GPTConfig = GPT, **choices: object) -> TokenDrawer:
+    """What draws with it."""
+    return TokenDrawer(model(gpt), Choices(**choices))
 
 
 def cells(path: Path, side: int, left: int = GAP, top: int = GAP) -> np.ndarray:
@@ -49,7 +54,7 @@ def pixels(image: torch.Tensor) -> np.ndarray:
 
 def test_a_square_of_samples(tmp_path: Path):
     """Pictures of the seed, row by row."""
-    sample(model(), tmp_path / "out.png", 5, Sampling(), seed=3)
+    sample(drawer(seed=3), tmp_path / "out.png", 5)
     found = cells(tmp_path / "out.png", 64)
     assert found.shape[:2] == (2, 3)
     images = model().sample(5, Sampling(), 3)
@@ -59,7 +64,7 @@ def test_a_square_of_samples(tmp_path: Path):
 
 def test_a_row_for_each_class(tmp_path: Path):
     """With the names beside them."""
-    sample(model(), tmp_path / "out.png", 2, Sampling(), seed=3, classes=["b", "a"])
+    sample(drawer(seed=3), tmp_path / "out.png", 2, ["b", "a"])
     sheet = Image.open(tmp_path / "out.png")
     images = model().sample(4, Sampling(), 3, ["b", "a"])
     left = sheet.width - 2 * (64 + GAP)
@@ -74,7 +79,7 @@ def test_completions(gpt: GPTConfig, tmp_path: Path):
     path = tmp_path / "in.png"
     image = torch.eye(4).expand(3, 4, 4)
     write_picture(path, image)
-    complete(model(gpt), tmp_path / "out.png", [path, path], None, None, Sampling(), seed=1, candidates=2)
+    complete(drawer(gpt, seed=1), tmp_path / "out.png", [path, path], candidates=2)
     found = cells(tmp_path / "out.png", 96, top=2 * GAP + 14)
     assert found.shape[:2] == (2, 4)
     hidden = np.zeros((4, 4), bool)
@@ -91,19 +96,13 @@ def test_completions(gpt: GPTConfig, tmp_path: Path):
         (GPT, {"hole": [0, 0, 1, 1]}, "this model takes rows: it completes what is above; leave the other"),
         (BOTH, {"rows": 2}, "this model takes a hole: it sees both sides; leave the other one out"),
         (BOTH, {"hole": [2, 0, 2, 4]}, "hole 2 0 2 4 does not lie in 4x4 pixels"),
-        (GPT, {"rows": 4}, "4 rows cannot be kept of 4"),
+        (GPT, {"rows": 4}, "4 rows of pixels cannot be kept of 4"),
         (GPT, {"out": Path("out.jpg")}, "out.jpg is no name for a PNG"),
     ],
 )
 def test_mistakes(gpt: GPTConfig, options: dict, told: str, tmp_path: Path):
     """What does not fit the model is one sentence."""
     write_picture(tmp_path / "in.png", torch.zeros(3, 4, 4))
-    settings = {"out": tmp_path / "out.png", "rows": None, "hole": None} | options
+    settings = {"out": tmp_path / "out.png"} | options
     with pytest.raises(ValueError, match=told):
-        complete(model(gpt), pictures=[tmp_path / "in.png"], sampling=GREEDY, **settings)
-
-
-def test_load(tmp_path: Path):
-    """A folder, ready to draw."""
-    model().save_pretrained(tmp_path / "model")
-    assert load(str(tmp_path / "model")).sample(1).shape == (1, 3, 4, 4)
+        complete(drawer(gpt), pictures=[tmp_path / "in.png"], **settings)

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from vqtok.storage.containers import INSIDE, open_checkpoint
-from vqtok.storage.hub import OutOfReach, from_hub
+from vqtok.storage.hub import OutOfReach, find_file
 from vqtok.storage.records import read_json
 
 CONFIG = "config.json"
@@ -58,7 +58,7 @@ def read_published(source: Source, inside: Iterable[str] = INSIDE) -> Published:
     if Path(source).is_file():
         tensors, beside = open_checkpoint(Path(source), tuple(inside))
         return Published(str(source), tensors, beside=beside)
-    config = _find(source, CONFIG)
+    config = find_file(source, CONFIG)
     if config is None:
         raise ValueError(
             f"{Path(source) / CONFIG} is missing: a published transformer is config.json and "
@@ -78,7 +78,7 @@ def _shards(source: str | Path) -> list[Path]:
     names = sorted(set(read_json(found).get("weight_map", {}).values()))
     if not names:
         raise ValueError(f"{found} names no shard: copy it again")
-    paths = {name: _find(source, name) for name in names}
+    paths = {name: find_file(source, name) for name in names}
     missing = [name for name, path in paths.items() if path is None]
     if missing:
         raise ValueError(f"{Path(source) / missing[0]} is missing: {found.name} says that weights lie in it")
@@ -90,16 +90,8 @@ def _first(source: str | Path) -> Path:
     refusal = ValueError(f"{source} holds none of {', '.join(WEIGHTS)}: name the file of weights instead")
     for name in WEIGHTS:
         try:
-            if (found := _find(source, name)) is not None:
+            if (found := find_file(source, name)) is not None:
                 return found
         except OutOfReach as error:
             refusal = error
     raise refusal
-
-
-def _find(source: str | Path, name: str) -> Path | None:
-    """A file of a folder, or else of a model on the hub; None if there is none."""
-    place = Path(source)
-    if place.exists() or isinstance(source, Path):
-        return place / name if (place / name).is_file() else None
-    return from_hub(source, name)

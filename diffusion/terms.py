@@ -6,8 +6,8 @@
 
 Letters: b batch.
 
-Source: Luo 2022, "Understanding Diffusion Models", eq. 19, 45 and 58; `diffusion.likelihood.Bound` is the
-same with a curve over time.
+Source: Luo 2022, "Understanding Diffusion Models"; `diffusion.likelihood.Bound` is the same with a curve over
+time.
 """
 
 import math

@@ -12,8 +12,8 @@ sort it into terms have the same mean:
                    its spread is less; but the encoder's posterior must be known, as it is where the encoder
                    only adds noise: that is a diffusion model
 
-The first is no E[KL(q(z_l | z_{l-1}), p(z_l | z_{l+1}))] over z_{l-1} and z_{l+1}, however alike it looks. That is
-another number: it draws z_l anew, as if z_{l+1} had not been drawn from it.
+The first is no E[KL(q(z_l | z_{l-1}), p(z_l | z_{l+1}))] over z_{l-1} and z_{l+1}, however alike it looks.
+That is another number: it draws z_l anew, as if z_{l+1} had not been drawn from it.
 
 Letters: b batch, x picture, z_l latents of level l from 1 to L, k samples.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.attention.flex_attention import BlockMask
 
+from vqtok.gpt.backwards import own_backward_pays
 from vqtok.gpt.block_masks import block_attention
 from vqtok.gpt.cache import Cache, Shared
 from vqtok.gpt.config import GPTConfig
@@ -32,7 +33,7 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     sign.
     """
     x = x.float()
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if own_backward_pays(x):
         return _Rotation.apply(x, rope)
     return torch.addcmul(x * rope[0], x.roll(x.shape[-1] // 2, dims=-1), rope[1])
 
@@ -96,9 +97,9 @@ def single_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 def _tiles_pay(queries: Tensor) -> bool:
     """Whether `tiled_attention` is the faster way: in training on a CPU, and in bfloat16 at all times."""
-    if queries.device.type != "cpu" or torch.compiler.is_compiling():
-        return False
-    return queries.dtype == torch.bfloat16 or (queries.dtype == torch.float32 and torch.is_grad_enabled())
+    if queries.dtype == torch.bfloat16:
+        return queries.device.type == "cpu" and not torch.compiler.is_compiling()
+    return queries.dtype == torch.float32 and own_backward_pays(queries)
 
 
 def masked_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Mask) -> Tensor:

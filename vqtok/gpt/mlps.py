@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vqtok.gpt.backwards import own_backward_pays
+
 
 @dataclass(frozen=True, kw_only=True)
 class SwiGLUConfig:
@@ -106,7 +108,7 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., d) from (..., d)."""
         both = self.gate_up(x)
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if own_backward_pays(both):
             return self.down(_Gated.apply(both))
         gate, up = both.chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)

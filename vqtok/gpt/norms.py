@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vqtok.gpt.backwards import own_backward_pays
+
 
 @dataclass(frozen=True, kw_only=True)
 class RMSNormConfig:
@@ -72,8 +74,7 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d) from (..., d)."""
-        plain = x.dtype == self.weight.dtype == torch.float32 and x.device.type == "cpu"
-        if plain and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if x.dtype == self.weight.dtype == torch.float32 and own_backward_pays(x):
             return _Normed.apply(x, self.weight, self.eps)
         return super().forward(x)
 

@@ -24,10 +24,10 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Tensor) -> Tensor:
         out = torch.empty_like(given[0])
-        keep, kept = out.dtype != torch.float32, []
+        keep, kept, late = out.dtype != torch.float32, [], _late(out)
         for queries, keys, values, into in _groups(*given, out):
             for start, end in _tiles(queries):
-                weights = _weights(queries[:, start:end], keys[:, :end])
+                weights = _weights(queries[:, start:end], keys[:, :end], late)
                 into[:, start:end] = weights @ values[:, :end]
                 if keep:
                     kept.append(weights)
@@ -38,7 +38,7 @@ class _Tiled(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         queries, keys, values, out, *kept = ctx.saved_tensors
-        left = iter(kept)
+        left, late = iter(kept), _late(out)
         # What a softmax takes away is the mean of the scores' gradients by the weights, which is this.
         means = (grad * out).sum(-1, keepdim=True)
         to_queries = torch.empty_like(queries)
@@ -47,7 +47,7 @@ class _Tiled(torch.autograd.Function):
         given = _groups(queries, keys, values, grad, means)
         into = _groups(to_queries, to_keys, to_values)
         for some, of_some in zip(given, into, strict=True):
-            _pull(*some, of_some, left)
+            _pull(*some, of_some, left, late)
         return to_queries, to_keys.mT, to_values.mT
 
 
@@ -59,6 +59,7 @@ def _pull(
     means: Tensor,
     into: tuple[Tensor, ...],
     kept: Iterator[Tensor],
+    late: Tensor,
 ) -> None:
     """Writes the gradients of some heads; `kept` begins with their tiles' weights, if they were kept."""
     to_queries, to_keys, to_values = into
@@ -66,7 +67,7 @@ def _pull(
         rows, given = queries[:, start:end], grad[:, start:end]
         weights = next(kept, None)
         if weights is None:
-            weights = _weights(rows, keys[:, :end])
+            weights = _weights(rows, keys[:, :end], late)
         to_values[:, :, :end].baddbmm_(given.mT, weights)
         scores = torch.baddbmm(means[:, start:end], given, values[:, :end].mT, beta=-1).mul_(weights)
         to_queries[:, start:end] = scores @ keys[:, :end]
@@ -102,10 +103,14 @@ def _tiles(queries: Tensor) -> Iterator[tuple[int, int]]:
         yield start, min(start + ROWS, queries.shape[1])
 
 
-def _weights(queries: Tensor, keys: Tensor) -> Tensor:
+def _late(like: Tensor) -> Tensor:
+    """(ROWS, ROWS): -inf where a key of a tile comes after the query, else 0."""
+    return like.new_full((ROWS, ROWS), -torch.inf).triu(1)
+
+
+def _weights(queries: Tensor, keys: Tensor, late: Tensor) -> Tensor:
     """Shares (h, rows, s) of the keys (h, s, k) up to the place of each of the last queries (h, rows, k)."""
     scores = queries @ keys.mT
     rows = queries.shape[1]
-    late = torch.full((rows, rows), -torch.inf, dtype=scores.dtype, device=scores.device).triu(1)
-    scores[..., -rows:] += late
+    scores[..., -rows:] += late[:rows, :rows]
     return torch.softmax(scores, -1, out=scores)

@@ -1,0 +1,13 @@
+"""Where a backward of our own is the faster one.
+
+torch composes some backwards on a CPU from many passes over memory. `norms`, `layers`, `mlps` and `tiled` hold
+shorter ones, each beside the plain formula. A GPU has fused kernels, and a compiler makes its own.
+"""
+
+import torch
+from torch import Tensor
+
+
+def own_backward_pays(x: Tensor) -> bool:
+    """Whether x is on a CPU, and gradients may be asked for by no compiler."""
+    return x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()

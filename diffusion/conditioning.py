@@ -92,15 +92,3 @@ def check_labels(labels: Tensor | None, classes: int, count: int) -> Tensor | No
             f"label {low if low < 0 else high} is outside [0, {classes}): {classes} itself means no class"
         )
     return labels.long()
-
-
-def dropped(labels: Tensor, classes: int, share: float, generator: torch.Generator) -> Tensor:
-    """Labels (b,) of which about `share` became `classes`, none: what guidance has to be trained with.
-
-    Raises:
-        ValueError: if the share is outside [0, 1].
-    """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share {share} is outside [0, 1]: 0.1 is usual")
-    darts = torch.rand(len(labels), generator=generator, device=generator.device)
-    return labels.where(darts.to(labels.device) >= share, classes)

@@ -25,6 +25,7 @@ from diffusion.process import ProcessConfig
 from diffusion.samplers import Options
 from diffusion.schedules import Schedule
 from diffusion.spacing import Pairs
+from vqtok.data.classes import number_of
 from vqtok.storage.pretrained import Pretrained
 from vqtok.training.batches import seeds
 
@@ -192,23 +193,10 @@ class DDPM(nn.Module, Pretrained):
         with _evaluated(self) as network:
             return elbo(self.process, network, images.to(self.device), generator, labels, measuring)
 
-    def number(self, name: int | str) -> int:
-        """The number of a class, by its name or by itself.
-
-        Raises:
-            ValueError: if there is no such class.
-        """
-        if isinstance(name, str) and name in self.config.classes:
-            return self.config.classes.index(name)
-        if isinstance(name, int) and 0 <= name < len(self.config.classes):
-            return name
-        known = ", ".join(self.config.classes[:20]) or "none"
-        raise ValueError(f"no class {name!r}: this model knows {known}")
-
     def _labels(self, classes: Sequence[int | str], count: int) -> Tensor | None:
         if not classes:
             return None
-        chosen = [self.number(name) for name in classes]
+        chosen = [number_of(name, self.config.classes) for name in classes]
         return torch.tensor([chosen[number % len(chosen)] for number in range(count)])
 
     def _noise(self, count: int, seed: int) -> Noise:

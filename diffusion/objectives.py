@@ -180,7 +180,7 @@ def losses(
         images: (b, c, h, w) in [0, 1].
         times: Which times are drawn.
         generator: Of times and noise.
-        labels: (b,) int64, for a network that knows classes; some of them `dropped` if it is to be guided.
+        labels: (b,) int64, for a network that knows classes, and leaves some out by itself while training.
 
     Raises:
         ValueError: if images or labels are wrong, or objective, process and times do not go together.

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqtok.data.classes import in_order
 from vqtok.data.galleries import Gallery, open_gallery
 from vqtok.data.order import shuffled
 from vqtok.data.pictures import Fit
@@ -114,9 +115,7 @@ class Order:
 def classes_of(gallery: Gallery) -> tuple[str, ...]:
     """Classes that occur, numbers in their order, words in the alphabet's; () if some picture has none."""
     found = {gallery.label(index) for index in range(len(gallery))}
-    if None in found:
-        return ()
-    return tuple(sorted(found, key=int if all(name.isdecimal() for name in found) else str))
+    return () if None in found else in_order(found)
 
 
 def open_pictures(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from imagegpt.generate import filled
 from imagegpt.layout import Layout
 from imagegpt.network import Network, classifier_for, nats
+from vqtok.data.classes import number_of
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.generation import Prompt, generate
 from vqtok.gpt.model import GPT
@@ -174,19 +175,6 @@ class ImageGPT(nn.Module, Pretrained):
         x = self.network.features(self._encoded(images), self._prefix((), len(images)))
         return self.classifier(x.mean(1)).float().softmax(-1)
 
-    def number(self, name: int | str) -> int:
-        """The number of a class, by its name or by itself.
-
-        Raises:
-            ValueError: if there is no such class.
-        """
-        if isinstance(name, str) and name in self.config.classes:
-            return self.config.classes.index(name)
-        if isinstance(name, int) and 0 <= name < len(self.config.classes):
-            return name
-        known = ", ".join(self.config.classes[:20]) or "none"
-        raise ValueError(f"no class {name!r}: this model knows {known}")
-
     def _drawn(self, prompt: Prompt, candidates: int, sampling: Sampling | None, seed: int) -> Tensor:
         """Pictures that begin with a prompt, (b candidates, 3, h, w)."""
         start = prompt.ids.repeat_interleave(candidates, dim=0)
@@ -222,7 +210,7 @@ class ImageGPT(nn.Module, Pretrained):
             if classes:
                 raise ValueError("this model draws no classes: leave them out")
             return None
-        chosen = [self.number(name) for name in classes] or [prefix.classes]
+        chosen = [number_of(name, self.config.classes) for name in classes] or [prefix.classes]
         return torch.tensor([chosen[number % len(chosen)] for number in range(count)], device=self.device)
 
     def _require(self, causal: bool, what: str) -> None:

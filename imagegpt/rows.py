@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from imagegpt.layout import Layout
+from vqtok.data.classes import in_order
 from vqtok.data.order import shuffled
 from vqtok.data.shards import Shards
 from vqtok.tokenizers.fingerprint import fingerprint
@@ -96,8 +97,7 @@ def open_shards(folder: Path, tokenizer: ImageTokenizer, name: str, layout: Layo
 def classes_of(shards: Shards) -> tuple[str, ...]:
     """Classes that occur, numbers in their order, words in the alphabet's; () if some picture has none."""
     told = [name for facts in shards.facts for name in facts.get("labels", [])]
-    digits = all(name.isdecimal() for name in told)
-    return tuple(sorted({*told}, key=int if digits else str)) if len(told) == len(shards) else ()
+    return in_order(told) if len(told) == len(shards) else ()
 
 
 def labels_of(shards: Shards, names: Sequence[str]) -> Tensor:

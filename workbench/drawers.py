@@ -8,16 +8,18 @@ Letters: b pictures, c channels, h w pixels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from diffusion import DDPM
+from diffusion.drawing import DDIM, SAMPLERS
+from diffusion.inpainting import RePaint
+from imagegpt import ImageGPT
+from vqtok.gpt import Sampling
+from vqtok.gpt.guidance import Constant
 from vqtok.storage.pretrained import read_settings
-
-if TYPE_CHECKING:
-    from diffusion import DDPM
-    from imagegpt import ImageGPT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +75,7 @@ def drawer(model: str, choices: Choices) -> Drawer:
     settings = read_settings(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if "process" in settings:
-        from diffusion import DDPM
-
         return NoiseDrawer(DDPM.from_pretrained(model).to(device), choices)
-    from imagegpt import ImageGPT
-
     return TokenDrawer(ImageGPT.from_pretrained(model).to(device), choices)
 
 
@@ -89,10 +87,7 @@ class TokenDrawer:
         choices: How.
     """
 
-    def __init__(self, model: "ImageGPT", choices: Choices) -> None:
-        from vqtok.gpt import Sampling
-        from vqtok.gpt.guidance import Constant
-
+    def __init__(self, model: ImageGPT, choices: Choices) -> None:
         choices.refuse(("sampler", "steps"), "an ImageGPT")
         self.model, self.seed, self.size = model, choices.seed, model.tokenizer.config.size
         scale = choices.guidance
@@ -135,9 +130,7 @@ class NoiseDrawer:
         choices: How.
     """
 
-    def __init__(self, model: "DDPM", choices: Choices) -> None:
-        from diffusion.drawing import DDIM, SAMPLERS
-
+    def __init__(self, model: DDPM, choices: Choices) -> None:
         choices.refuse(("temperature", "top_k", "top_p"), "a DDPM")
         self.model, self.choices, self.size = model, choices, model.config.size
         kind = SAMPLERS[choices.sampler or DDIM.kind]
@@ -158,10 +151,7 @@ class NoiseDrawer:
 
     def complete(self, images: Tensor, hidden: Tensor, candidates: int) -> Tensor:
         """(b candidates, c, h, w)."""
-        from diffusion.inpainting import RePaint
-
-        steps = {} if self.choices.steps is None else {"steps": self.choices.steps}
-        repaint = RePaint(**steps)
+        repaint = RePaint() if self.choices.steps is None else RePaint(steps=self.choices.steps)
         gray = self.model.config.network.in_channels == 1
         images = images.mean(1, keepdim=True) if gray else images
         repeated = images.repeat_interleave(candidates, dim=0)

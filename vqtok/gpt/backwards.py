@@ -1,6 +1,6 @@
 """Where a backward of our own is the faster one.
 
-torch composes some backwards on a CPU from many passes over memory. `norms`, `layers`, `mlps` and `tiled` hold
+torch composes some backwards on a CPU of many passes over memory. `norms`, `layers`, `mlps` and `tiled` hold
 shorter ones, each beside the plain formula. A GPU has fused kernels, and a compiler makes its own.
 """
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion.conditioning import classes_of, conditioned, dropped
+from diffusion.conditioning import classes_of, conditioned
 from diffusion.noise import Noise
 from diffusion.samplers import Options, ancestral, ddim, dpm_solver_pp_2m, heun
 from diffusion.schedules import LinearConfig
@@ -71,16 +71,6 @@ def test_samplers_pass_labels_on(make, sampler):
     assert found.shape == (2, 1, 2, 2) and all(asked == [2, 0, 3, 3] for asked in network.asked)
 
 
-def test_dropped_labels():
-    """About that share becomes none; none and all are exact."""
-    labels = torch.arange(1000) % 3
-    generator = torch.Generator().manual_seed(0)
-    found = dropped(labels, 3, 0.1, generator)
-    assert 70 <= int((found == 3).sum()) <= 130 and torch.equal(found[found < 3], labels[found < 3])
-    assert torch.equal(dropped(labels, 3, 0, generator), labels)
-    assert (dropped(labels, 3, 1, generator) == 3).all()
-
-
 @pytest.mark.parametrize(
     ("labels", "guidance", "message"),
     [
@@ -102,5 +92,3 @@ def test_labels_for_a_network_without_classes():
     """It would silently ignore them."""
     with pytest.raises(ValueError, match="knows no classes"):
         conditioned(lambda x, t, labels: x, torch.tensor([0, 1]), None, 2)
-    with pytest.raises(ValueError, match=r"share 2 is outside \[0, 1\]"):
-        dropped(torch.tensor([0]), 3, 2, torch.Generator())

@@ -104,7 +104,7 @@ def test_naming_classes(config: TrainConfig):
     assert losses[-1]["loss"] == pytest.approx(total, rel=1e-4)
     assert held_out["validation/right"] == 1.0 and held_out["validation/classes"] < 0.3
     model = ImageGPT.from_pretrained(tuned.run.folder / "model")
-    assert model.classify(torch.ones(1, 3, 4, 4))[0].tolist()[model.number("light")] > 0.7
+    assert model.classify(torch.ones(1, 3, 4, 4))[0].tolist()[model.config.classes.index("light")] > 0.7
 
 
 def test_over_codes(config: TrainConfig, shards: Path, shapes: dict[str, GPTConfig], tmp_path: Path):

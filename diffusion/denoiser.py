@@ -21,6 +21,11 @@ class Denoiser(nn.Module):
         known = network.config.classes
         self.classes = known.count if known else 0
 
+    @property
+    def inside(self) -> tuple[nn.Module, ...]:
+        """The network's, between its first and its last layer."""
+        return self.network.inside
+
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """(b, o, h, w) of x_t (b, c, h, w) at times (b,), labels (b,) of those who know classes."""
         return self.network(x_t, t - 1, labels)  # published networks count from 0; here, and nowhere else

@@ -8,6 +8,7 @@ Letters: n pictures, c h w picture.
 import argparse
 import json
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from diffusion.drawing import DDIM, SAMPLERS, Sampler
 from diffusion.likelihood import Measuring
-from diffusion.model import DDPM
+from diffusion.model import CLIP, DDPM
 from diffusion.pictures import Pictures
 from diffusion.train import drawings
 from vqtok.data.galleries import open_gallery
@@ -87,8 +88,11 @@ def evaluate(job: Job) -> dict[str, Any]:
 
 
 def bound(model: DDPM, images: Tensor, labels: Tensor, job: Job) -> dict[str, Any]:
-    """Terms of the bound of pictures (n, c, h, w), their standard error, and the curve over times."""
-    measuring, parts = Measuring(times=job.times), []
+    """Terms of the bound of pictures (n, c, h, w), their standard error, and the curve over times.
+
+    Estimates are clipped to what pixels can be, as DDPM's are.
+    """
+    measuring, parts = Measuring(times=job.times, correction=CLIP), []
     for start in range(0, len(images), job.batch):
         part = slice(start, start + job.batch)
         classes = labels[part].tolist() if model.config.classes else ()
@@ -110,17 +114,32 @@ def distance(model: DDPM, pictures: Pictures, job: Job) -> float:
     Raises:
         ValueError: if the features' package is not installed, or there are fewer than two pictures.
     """
-    features = Lite0Features().to(model.device)
-    real, drawn = Moments(Lite0Features.WIDTH), Moments(Lite0Features.WIDTH)
-    for start in range(0, len(pictures), job.batch):
-        images, _ = pictures.part(range(start, min(start + job.batch, len(pictures))))
-        real.add(features(_three(images.to(model.device))).cpu())
-    for start in range(0, job.samples, job.batch):
-        count = min(job.batch, job.samples - start)
-        classes = model.config.classes  # in turn, so that all are drawn alike
-        images = model.sample(count, job.sampler, seed=job.seed + start, classes=classes)
-        drawn.add(features(_three(images)).cpu())
-    return frechet_distance(real, drawn)
+
+    def drawn() -> Iterator[Tensor]:
+        for start in range(0, job.samples, job.batch):
+            count = min(job.batch, job.samples - start)
+            classes = model.config.classes  # in turn, so that all are drawn alike
+            yield model.sample(count, job.sampler, seed=job.seed + start, classes=classes)
+
+    return frechet_distance(cloud(all_of(pictures, job.batch), model.device), cloud(drawn(), model.device))
+
+
+def all_of(pictures: Pictures, batch: int) -> Iterator[Tensor]:
+    """All pictures in batches (b, c, h, w)."""
+    for start in range(0, len(pictures), batch):
+        yield pictures.part(range(start, min(start + batch, len(pictures))))[0]
+
+
+def cloud(batches: Iterable[Tensor], device: torch.device) -> Moments:
+    """Features of pictures in batches (b, c, h, w), as FD-lite0 compares them.
+
+    Raises:
+        ValueError: if the features' package is not installed.
+    """
+    features, found = Lite0Features().to(device), Moments(Lite0Features.WIDTH)
+    for images in batches:
+        found.add(features(images.to(device).expand(-1, 3, -1, -1)).cpu())  # gray ones in three channels
+    return found
 
 
 def told(report: dict[str, Any]) -> list[str]:
@@ -163,11 +182,6 @@ def main(argv: list[str] | None = None) -> None:
     sampler = SAMPLERS[kind]() if steps is None else SAMPLERS[kind](steps=steps)
     job = Job(**settings, sampler=sampler)
     print(*told(evaluate(job)), job.out / "report.json", job.out / "drawings.png", sep="\n")
-
-
-def _three(images: Tensor) -> Tensor:
-    """(b, 3, h, w) of gray ones too."""
-    return images.expand(-1, 3, -1, -1)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from diffusion.denoiser import Denoiser
 from diffusion.drawing import DDIM
 from diffusion.inpainting import RePaint
 from diffusion.likelihood import Measuring
-from diffusion.model import DDPM, DDPMConfig
+from diffusion.model import CLIP, DDPM, DDPMConfig
 from diffusion.networks import NetworkConfig
 from diffusion.objectives import Objective, Simple, losses
 from diffusion.pictures import PicturesConfig, open_pictures
@@ -75,7 +75,7 @@ def train(config: TrainConfig) -> None:
     model = DDPM(settings).train()
     config.objective.check(model.process)
     process, denoiser = model.process, Denoiser(model.network)
-    network, optimizer = run.prepare(denoiser, optimizer_for(denoiser, config.optim))
+    network, optimizer = run.prepare(denoiser, optimizer_for(denoiser, config.optim, denoiser.inside))
     average = run.ema(network, config.average)
     times, log = run.hold(config.times.build(process.steps)), run.hold(LossLog(process.steps))
     run.resume()
@@ -111,7 +111,7 @@ def bundle(settings: DDPMConfig, denoiser: Denoiser) -> DDPM:
 
 
 def held_out(model: DDPM, images: Tensor, labels: Tensor, times: int, batch: int = 64) -> dict[str, float]:
-    """Terms of the bound of held-out pictures in bits per dimension, by so many times each.
+    """Terms of the bound of held-out pictures in bits per dimension, estimates clipped.
 
     Args:
         model: In evaluation mode.
@@ -120,7 +120,7 @@ def held_out(model: DDPM, images: Tensor, labels: Tensor, times: int, batch: int
         times: Stretches of the estimator.
         batch: Pictures at once.
     """
-    measuring, parts = Measuring(times=times), []
+    measuring, parts = Measuring(times=times, correction=CLIP), []
     for start in range(0, len(images), batch):
         part = slice(start, start + batch)
         classes = labels[part].tolist() if model.config.classes else ()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from diffusion.networks.dropout import Dropout
 from vqtok.tokenizers.autoencoder import Pyramid
+from vqtok.tokenizers.doubling import DoublingConv2d
 
 Resize = Callable[[Tensor], Tensor]
 
@@ -142,11 +143,11 @@ class Double(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.conv = DoublingConv2d(width, width)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, c, 2h, 2w); a convolution is not told the time."""
-        return self.conv(doubled(x))
+        return self.conv(x)
 
 
 def halved(x: Tensor) -> Tensor:

@@ -96,6 +96,11 @@ class DiT(nn.Module, Pretrained):
         self.register_buffer("positions", grid, persistent=False)
         self._initialize()
 
+    @property
+    def inside(self) -> tuple[nn.Module, ...]:
+        """Between the first and the last layer, where Muon may train."""
+        return (self.blocks,)
+
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """The prediction (b, out_channels, h, w), for noisy images of about unit variance.
 

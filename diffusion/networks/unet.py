@@ -94,6 +94,11 @@ class UNet(nn.Module, Pretrained):
         self.conv_out = zeroed(nn.Conv2d(widths[0], config.out_channels, 3, padding=1))
         self.to(memory_format=torch.channels_last)
 
+    @property
+    def inside(self) -> tuple[nn.Module, ...]:
+        """Between the first and the last layer, where Muon may train."""
+        return (self.down, self.middle, self.up)
+
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """The prediction (b, out_channels, h, w), for noisy images of about unit variance.
 

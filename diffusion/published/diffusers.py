@@ -190,7 +190,11 @@ def save_diffusers(
         "scheduler": ["diffusers", schedule["_class_name"]],
         "unet": ["diffusers", "UNet2DModel"],
     }
-    files = {INDEX: index, f"unet/{CONFIG}": _settings(unet.config, size), f"scheduler/{SCHEDULER}": schedule}
+    files = {
+        INDEX: index,
+        f"unet/{CONFIG}": unet2d_settings(unet.config, size),
+        f"scheduler/{SCHEDULER}": schedule,
+    }
     with publish(folder) as place:
         for name, content in files.items():
             (place / name).parent.mkdir(exist_ok=True)
@@ -279,8 +283,8 @@ def _scheduler(source: str | Path) -> dict[str, Any]:
     return next((read_json(path) for path in paths if path is not None), {})
 
 
-def _settings(config: UNetConfig, size: int) -> dict[str, Any]:
-    """What a `UNet2DModel`'s config.json says."""
+def unet2d_settings(config: UNetConfig, size: int) -> dict[str, Any]:
+    """What the config.json of a `UNet2DModel` like this one says, for images of `size` pixels a side."""
     levels = range(len(config.multipliers))
     attended = [level in config.attention_levels for level in levels]
     blocks = config.resampling == "blocks"

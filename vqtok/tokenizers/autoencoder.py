@@ -15,6 +15,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vqtok.tokenizers.doubling import DoublingConv2d
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pyramid:
@@ -213,11 +215,11 @@ class Upsample(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.conv = DoublingConv2d(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, c, 2h, 2w)."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv(x)
 
 
 def group_norm(config: Pyramid, width: int) -> nn.GroupNorm:

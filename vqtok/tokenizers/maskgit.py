@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqtok.tokenizers.autoencoder import Pyramid, ResidualBlock, group_norm
+from vqtok.tokenizers.doubling import DoublingConv2d
 from vqtok.tokenizers.interface import ImageTokenizer, check_size
 from vqtok.tokenizers.quantizers.vq import VectorQuantizer, VQConfig
 
@@ -119,7 +120,7 @@ class MaskGITDecoder(nn.Module):
             _stage(config, before, width) for before, width in zip(befores, widths, strict=True)
         )
         for stage, width in zip(self.up[1:], widths[1:], strict=True):
-            stage.upsample_conv = nn.Conv2d(width, width, 3, padding=1)
+            stage.upsample_conv = DoublingConv2d(width, width)
         self.norm_out = group_norm(config, widths[0])
         self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
 
@@ -129,7 +130,7 @@ class MaskGITDecoder(nn.Module):
         for level in reversed(range(len(self.up))):
             x = self.up[level].block(x)
             if level:
-                x = self.up[level].upsample_conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+                x = self.up[level].upsample_conv(x)
         return self.conv_out(F.silu(self.norm_out(x)))
 
 

@@ -26,10 +26,14 @@ class EMA:
         self.source, self.decay = source, decay
         self.model = copy.deepcopy(source).eval().requires_grad_(False)
 
+    def share(self, step: int) -> float:
+        """How far the average moves towards the weights at a step."""
+        return 1 - min(self.decay, (1 + step) / (10 + step))
+
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move the average towards the weights after optimiser step number `step`, counted from 1."""
-        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        share = self.share(step)
         averages, weights = list(self.model.parameters()), list(self.source.parameters())
         torch._foreach_lerp_(averages, weights, share)
         for mine, theirs in zip(self.model.buffers(), self.source.buffers(), strict=True):

@@ -7,8 +7,16 @@ from importlib import import_module
 from pathlib import Path
 
 # What can be compared, by kind and name: the module that holds it as COMPARISON. The one place to edit.
-SPEED = {"lookup": "workbench.compare.lookup", "gpt": "workbench.compare.gpt"}
-LEARNING = {"vq": "workbench.compare.vq", "imagegpt": "workbench.compare.imagegpt"}
+SPEED = {
+    "lookup": "workbench.compare.lookup",
+    "gpt": "workbench.compare.gpt",
+    "diffusion": "workbench.compare.unet",
+}
+LEARNING = {
+    "vq": "workbench.compare.vq",
+    "imagegpt": "workbench.compare.imagegpt",
+    "diffusion": "workbench.compare.ddpm",
+}
 
 
 def main(argv: Sequence[str]) -> None:

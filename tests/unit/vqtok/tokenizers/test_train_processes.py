@@ -1,10 +1,7 @@
 """Two processes train a tokenizer and its critic as one does on the same global batch."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +19,6 @@ from vqtok.training.optim import OptimConfig
 from vqtok.training.run import RunConfig
 from vqtok.training.schedule import LRConfig
 
-ROOT = Path(__file__).parents[4]
 CRITIC = CriticConfig(
     channels=4, layers=1, norm="none", train_from=1, count_from=2, ramp_steps=1, adaptive=1e4, lecam=0.1
 )  # without batch norm, which is over the images of one process
@@ -50,32 +46,16 @@ def recipe(config: TokenizerConfig, tmp_path: Path) -> TrainConfig:
     )
 
 
-def start(recipe: Path, rank: int, port: int) -> subprocess.Popen:
-    """One of two processes of the recipe's command."""
-    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    place = {"PYTHONPATH": str(ROOT), "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
-    device = {"ACCELERATE_USE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        [sys.executable, "-m", "vqtok.tokenizers.train", "--config", str(recipe)],
-        env={**os.environ, **world, **place, **device},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def test_two_equal_one(recipe: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_two_equal_one(
+    recipe: TrainConfig, start_two: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """The weights, and what is recorded of losses, critic and codebook."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
     two = replace(recipe, run=replace(recipe.run, folder=tmp_path / "two"))
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(encode(two)))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    both = [start(tmp_path / "two.yaml", rank, port) for rank in (0, 1)]
+    join = start_two("vqtok.tokenizers.train", tmp_path / "two.yaml")
     train(recipe)
-    told = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], "\n".join(told)
+    join()
     one, other = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
     for name in one:  # sums in another order, six steps of AdamW at 1e-3
         torch.testing.assert_close(other[name], one[name], atol=2e-5, rtol=1e-4, msg=name)

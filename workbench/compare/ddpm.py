@@ -1,10 +1,10 @@
 """`vqtok compare learning diffusion`: our DDPM and diffusers' UNet, by one loop on the same pictures.
 
 Emoji, and Fashion-MNIST where its files are, at 32x32. All networks have one shape, see the same pictures in
-the same order, and take as many steps in bfloat16. Ours is trained as in the recipes, and once more by the
-variational bound; diffusers' UNet2DModel with its DDPMScheduler as their unconditional example trains it
-(`train_unconditional.py`: linear schedule, AdamW, rate, warm-up, moving average), and once more with the
-rate and the average of our recipes.
+the same order, and take as many steps in bfloat16. Ours is trained as in the recipes (velocity on a cosine
+schedule, by Muon), and once more in the same way by the variational bound; diffusers' UNet2DModel with its
+DDPMScheduler as their unconditional example trains it (`train_unconditional.py`: noise on a linear schedule,
+AdamW, its rate, warm-up and moving average).
 
 What was trained is then measured in the same way: diffusers' weights go into our UNet, which gives the same
 outputs. Pictures are drawn by DPM-Solver++, and compared with held-out ones by FD-lite0; the bound is that
@@ -37,6 +37,7 @@ from diffusion.objectives import Objective, Simple, Variational
 from diffusion.pictures import Order
 from diffusion.process import ProcessConfig
 from diffusion.schedules import CosineConfig
+from diffusion.targets import VelocityTarget
 from diffusion.times import LossAwareConfig, Times, UniformConfig
 from diffusion.variances import LearnedRange
 from vqtok.data.idx import DEBIAN
@@ -261,12 +262,12 @@ def _ours(process: ProcessConfig, objective: Objective = SIMPLE, times: Times = 
     return partial(Ours, process=process, objective=objective, times=times)
 
 
-COSINE = ProcessConfig(schedule=CosineConfig())
+RECIPE = ProcessConfig(schedule=CosineConfig(), target=VelocityTarget())
 COMPARISON = Comparison(
     learners={
-        "vqtok, as in the recipes": Learner(build=_ours(COSINE)),
+        "vqtok, as in the recipes": Learner(build=_ours(RECIPE)),
         "vqtok, by the bound": Learner(
-            build=_ours(replace(COSINE, variance=LearnedRange()), Variational(), LossAwareConfig())
+            build=_ours(replace(RECIPE, variance=LearnedRange()), Variational(), LossAwareConfig())
         ),
         "diffusers, its example's settings": Learner(
             build=Theirs,
@@ -276,6 +277,5 @@ COMPARISON = Comparison(
             floor=0.0,
             average=PowerEMA,
         ),
-        "diffusers, our rate and average": Learner(build=Theirs),
     }
 )

@@ -165,8 +165,8 @@ class Learner:
     """
 
     build: Callable[[Task], Student]
-    optim: OptimConfig = OptimConfig(decay=0.0, betas=(0.9, 0.99))
-    peak: float = 5e-4
+    optim: OptimConfig = OptimConfig(decay=0.0, betas=(0.9, 0.99), muon=True)
+    peak: float = 6e-3
     warmup: float = 0.05
     floor: float = 0.05
     average: Callable[[nn.Module], EMA] = lambda module: EMA(module, 0.999)

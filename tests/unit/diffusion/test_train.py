@@ -97,6 +97,20 @@ def test_learned_variances(config: TrainConfig, settings: dict, objective: Hybri
         assert torch.equal(weight, whole[name]), name
 
 
+def test_muon(config: TrainConfig):
+    """It trains what lies inside the network, and a run goes on as if never stopped."""
+    config = replace(config, optim=OptimConfig(decay=0.0, muon=True))
+    train(config)
+    losses = told(config, "loss")
+    assert losses[-1] < losses[0]
+    whole = DDPM.from_pretrained(config.run.folder / "model").state_dict()
+    for newest in sorted((config.run.folder / "checkpoints").iterdir())[1:]:
+        newest.rename(newest.with_name(f"set-aside-{newest.name}"))
+    train(config)
+    for name, weight in DDPM.from_pretrained(config.run.folder / "model").state_dict().items():
+        assert torch.equal(weight, whole[name]), name
+
+
 def test_classes(config: TrainConfig):
     """Those of the data are known by name, drawn with guidance, and tell something of a picture."""
     train(replace(config, network=replace(UNET, classes=ClassesConfig(count=2))))

@@ -128,3 +128,12 @@ def test_bad_classes(settings, message):
     """What cannot be trained is refused when it is configured."""
     with pytest.raises(ValueError, match=message):
         ClassesConfig(**settings)
+
+
+def test_inside_is_all_but_the_ends(network):
+    """What Muon may train: neither what takes pixels in nor what gives them out, nor what tells the time."""
+    inside = {id(weight) for part in network.inside for weight in part.parameters()}
+    outside = {name.split(".")[0] for name, weight in network.named_parameters() if id(weight) not in inside}
+    ends = {"unet": {"conv_in", "norm_out", "conv_out"}, "dit": {"patches", "positions", "modulation", "out"}}
+    assert outside - {"time", "classes"} <= ends[network.config.kind]
+    assert {"time", "classes"} <= outside and inside

@@ -1,4 +1,4 @@
-"""Diffusion from pictures to drawings, by the commands: every small recipe trains, and a DDPM does all it can."""
+"""Diffusion from pictures to drawings, by the commands: small recipes train, and a DDPM does all it can."""
 
 import json
 from collections.abc import Callable

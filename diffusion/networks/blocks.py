@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from diffusion.networks.dropout import Dropout
+from vqtok.tokenizers.attention import attended
 from vqtok.tokenizers.autoencoder import Pyramid
 from vqtok.tokenizers.doubling import DoublingConv2d
 
@@ -107,7 +108,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """What is to be added to the stream."""
         q, k, v = rearrange(self.qkv(x), "b n (qkv heads c) -> qkv b heads n c", qkv=3, heads=self.heads)
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n c -> b n (heads c)"))
+        return self.out(rearrange(attended(q, k, v), "b heads n c -> b n (heads c)"))
 
 
 class Attention(nn.Module):

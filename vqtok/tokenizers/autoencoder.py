@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vqtok.tokenizers.attention import attended
 from vqtok.tokenizers.doubling import DoublingConv2d
 
 
@@ -194,7 +195,7 @@ class Attention(nn.Module):
         """Keep the shape (b, c, h, w)."""
         y = self.norm(x)
         q, k, v = (rearrange(project(y), "b c h w -> b 1 (h w) c") for project in (self.q, self.k, self.v))
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = attended(q, k, v)
         return x + self.proj_out(rearrange(y, "b 1 (h w) c -> b c h w", h=x.shape[2]))
 
 

@@ -17,6 +17,7 @@ from diffusion.networks.dropout import Dropout
 from vqtok.tokenizers.attention import attended
 from vqtok.tokenizers.autoencoder import Pyramid
 from vqtok.tokenizers.doubling import DoublingConv2d
+from vqtok.tokenizers.norms import GroupNorm
 
 Resize = Callable[[Tensor], Tensor]
 
@@ -74,10 +75,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.scale_shift = config.scale_shift
         self.resize = resize
-        self.norm1 = nn.GroupNorm(config.groups, width_in, config.eps)
+        self.norm1 = GroupNorm(config.groups, width_in, config.eps)
         self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
         self.time = nn.Linear(config.time_width, width * (1 + config.scale_shift))
-        self.norm2 = nn.GroupNorm(config.groups, width, config.eps)
+        self.norm2 = GroupNorm(config.groups, width, config.eps)
         self.dropout = Dropout(config.dropout)
         self.conv2 = zeroed(nn.Conv2d(width, width, 3, padding=1))
         self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
@@ -116,7 +117,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: Parts, width: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(config.groups, width, config.eps)
+        self.norm = GroupNorm(config.groups, width, config.eps)
         self.attention = SelfAttention(width, config.heads_of(width))
         zeroed(self.attention.out)
 

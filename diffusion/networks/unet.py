@@ -18,6 +18,7 @@ from diffusion.networks.classes import ClassEmbedding, ClassesConfig, check_labe
 from diffusion.networks.images import check_images
 from diffusion.networks.times import TimeConfig, TimeEmbedding, check_times
 from vqtok.storage.pretrained import Pretrained
+from vqtok.tokenizers.norms import GroupNorm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ class UNet(nn.Module, Pretrained):
         self.down = nn.ModuleList(_Down(config, level) for level in range(len(widths)))
         self.middle = _Middle(config, widths[-1])
         self.up = nn.ModuleList(_Up(config, level) for level in range(len(widths)))
-        self.norm_out = nn.GroupNorm(config.groups, widths[0], config.eps)
+        self.norm_out = GroupNorm(config.groups, widths[0], config.eps)
         self.conv_out = zeroed(nn.Conv2d(widths[0], config.out_channels, 3, padding=1))
         self.to(memory_format=torch.channels_last)
 

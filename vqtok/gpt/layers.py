@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.attention.flex_attention import BlockMask
 
-from vqtok.gpt.backwards import own_backward_pays
 from vqtok.gpt.block_masks import block_attention
 from vqtok.gpt.cache import Cache, Shared
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.shared import shared_attention
 from vqtok.gpt.tiled import tiled_attention
+from vqtok.training.backwards import own_backward_pays
 
 Mask = Tensor | BlockMask | None  # (t, s) or (b, 1, t, s) bool; None means what the model's config says
 

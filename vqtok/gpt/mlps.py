@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from vqtok.gpt.backwards import own_backward_pays
+from vqtok.training.backwards import own_backward_pays
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vqtok.tokenizers.attention import attended
 from vqtok.tokenizers.doubling import DoublingConv2d
+from vqtok.tokenizers.norms import GroupNorm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,9 +224,9 @@ class Upsample(nn.Module):
         return self.conv(x)
 
 
-def group_norm(config: Pyramid, width: int) -> nn.GroupNorm:
+def group_norm(config: Pyramid, width: int) -> GroupNorm:
     """The normalization of the whole family."""
-    return nn.GroupNorm(config.groups, width, eps=1e-6)
+    return GroupNorm(config.groups, width, eps=1e-6)
 
 
 def through(layers: Iterable[nn.Module], x: Tensor, recompute: bool) -> Tensor:

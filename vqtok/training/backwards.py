@@ -1,7 +1,8 @@
 """Where a backward of our own is the faster one.
 
-torch composes some backwards on a CPU of many passes over memory. `norms`, `layers`, `mlps` and `tiled` hold
-shorter ones, each beside the plain formula. A GPU has fused kernels, and a compiler makes its own.
+torch composes some backwards on a CPU of many passes over memory, or walks it in the wrong order. `vqtok.gpt`
+and `vqtok.tokenizers` hold better ones, each beside the plain formula. A GPU has fused kernels, and a
+compiler makes its own.
 """
 
 import torch

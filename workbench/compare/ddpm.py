@@ -7,9 +7,9 @@ DDPMScheduler as their unconditional example trains it (`train_unconditional.py`
 AdamW, its rate, warm-up and moving average).
 
 What was trained is then measured in the same way: diffusers' weights go into our UNet, which gives the same
-outputs. Pictures are drawn by DPM-Solver++, and compared with held-out ones by FD-lite0; the bound is that
-of held-out pictures, estimates clipped. Real pictures from the training set tell how low the distance could
-come, and noise tells what knowing nothing gives.
+outputs. Pictures are drawn by DPM-Solver++, and compared with held-out ones by FD-lite0; the bound is that of
+held-out pictures, with estimates clipped, and large variances where they are not learned. Real pictures from
+the training set tell how low the distance could come, and noise tells what knowing nothing gives.
 
 On a CPU, as many trainings run at once as there are threads, in a process and on a thread each.
 
@@ -54,7 +54,6 @@ SIMPLE, UNIFORM = Simple(), UniformConfig()
 BATCH, CHUNK = 32, 100
 SHOWN = 12  # pictures of a row of the sheet
 PLACE = Path("runs", "compare-diffusion")
-
 
 TASKS = {
     "emoji": Task(train="emoji:train:24000", test="emoji:test:2000", mirror=True),

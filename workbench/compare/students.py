@@ -161,7 +161,6 @@ class Learner:
         warmup: Steps of its rise, or their share of all steps.
         floor: Share of the rate that is left at the end.
         average: Makes the moving average.
-        package: Distribution that it comes from.
     """
 
     build: Callable[[Task], Student]

@@ -259,7 +259,7 @@ COMPARISON = Comparison(
     ),
     cases={
         "A training step, batch 16": Training(batch=16),
-        "Eight pictures in 25 steps of DDIM": Drawing(batch=8, steps=25),
+        "Eight pictures in 10 steps of DDIM": Drawing(batch=8, steps=10),
     },
     contestants={
         "vqtok": _ours(),

@@ -42,10 +42,16 @@ PAIR = 0x92  # a list of two, with which every record of a stream begins
 
 
 def is_flax(path: str | Path) -> bool:
-    """Whether a file begins as a stream or a tree of Flax's arrays does; an empty mapping is none."""
+    """Whether a file begins as a stream or a tree of Flax's arrays does: a path, or a name, comes first."""
     with open(path, "rb") as file:
-        first = file.read(1)
-    return first != b"" and (first[0] == PAIR or 0x81 <= first[0] <= 0x8F or first[0] in (0xDE, 0xDF))
+        head = file.read(9)
+    if len(head) < 9 or head[4:] == b"\0\0\0\0{":  # safetensors: the length of its JSON, and the JSON
+        return False
+    if head[0] == PAIR:
+        return 0x90 <= head[1] <= 0x9F or head[1] in (0xDC, 0xDD)
+    counted = {0xDE: 2, 0xDF: 4}.get(head[0], 0)  # bytes of the number of entries, after the code
+    name = head[1 + counted]
+    return (counted > 0 or 0x81 <= head[0] <= 0x8F) and (0xA0 <= name <= 0xBF or name in (0xD9, 0xDA, 0xDB))
 
 
 def read_flax(path: str | Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:

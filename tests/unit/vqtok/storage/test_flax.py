@@ -107,7 +107,12 @@ def test_changed_bytes_never_crash(write_flax: Callable, tmp_path: Path):
 
 
 def test_other_files_are_none(tmp_path: Path):
-    """Pickles, archives, safetensors and empty files begin otherwise."""
-    for first in (b"\x80\x04", b"PK\x03\x04", b"\x40\x00\x00\x00", b"", b"\x90"):
-        (tmp_path / "other").write_bytes(first)
+    """Pickles, archives, safetensors of whatever length of JSON, and empty files begin otherwise."""
+    others = [b"\x80\x04", b"PK\x03\x04", b"\x90", b"\x92\x01", b"\x81\x01", b"\xde\x00\x01\xc0"]
+    lengths = [b"\x92\x91", b"\x88\xa5", b"\xde\x00\xa1"]
+    others += [length + bytes(8 - len(length)) + b'{"a"' for length in lengths]
+    for first in others:
+        (tmp_path / "other").write_bytes(first + bytes(9) if len(first) < 9 else first)
         assert not is_flax(tmp_path / "other")
+    (tmp_path / "other").write_bytes(b"")
+    assert not is_flax(tmp_path / "other")

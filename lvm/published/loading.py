@@ -86,8 +86,8 @@ def load_lvm(source: str | Path, tokenizer: str | Path | None = None, heads: int
 
     Raises:
         ValueError: naming the file that is missing or damaged or holds code, the tensors that are missing,
-            extra or mis-shaped, a setting that has no counterpart here, a head tied to the embedding, or a
-            vocabulary that is not the tokenizer's codes and the ids above them.
+            extra or mis-shaped, a setting that has no counterpart here, a head tied to the embedding, a
+            vocabulary that is not the tokenizer's codes and the ids above them, or images too long for it.
     """
     place = str(tokenizer or _tokenizer_beside(source))
     images = usable(load_tokenizer(place), place)
@@ -143,6 +143,11 @@ def _config(tokenizer: VQTokenizer, gpt: GPTConfig, where: str) -> LVMConfig:
         raise ValueError(
             f"{where} has a vocabulary of {gpt.vocab}, but {tokenizer.vocab} codes and {layout.reserved} ids "
             f"above them make {vocab}: give the tokenizer that it was trained with"
+        )
+    if gpt.length < 2 * tokenizer.tokens:
+        raise ValueError(
+            f"{where}: {tokenizer.tokens} tokens an image leave no room for a query and its answer in "
+            f"{gpt.length}: give the tokenizer that it was trained with, for pictures of its size"
         )
     return LVMConfig(tokenizer=tokenizer.config, gpt=gpt, layout=layout)
 

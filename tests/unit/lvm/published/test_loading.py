@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lvm.generate import answer_nats, answers, nats_and_answers
 from lvm.layout import BareConfig
 from lvm.model import LVM, LVMConfig
 from lvm.published import export_llama, import_lvm, is_lvm, load_lvm
@@ -110,6 +111,17 @@ def test_nats_of_answers(bare: LVM):
     nats = -scores.gather(2, sentences.flatten(1)[:, 1:, None])[..., 0]
     nats = torch.cat([torch.zeros(3, 1), nats], dim=1).view(3, 4, TOKENS)
     torch.testing.assert_close(nats_by_shots(bare.gpt, bare.layout, sentences), nats[:, 1::2])
+
+
+@pytest.mark.parametrize("images", [2, 4])
+def test_evaluation_without_marks(images: int, bare: LVM):
+    """Nats and greedy answers of one reading are those of two, from a query alone on."""
+    sentences = torch.randint(CODES, (3, images, TOKENS))
+    nats, drawn = nats_and_answers(bare.gpt, bare.layout, sentences)
+    torch.testing.assert_close(nats, answer_nats(bare.gpt, bare.layout, sentences))
+    greedy = Sampling(temperature=0.0)
+    assert torch.equal(drawn, answers(bare.gpt, bare.layout, sentences[:, :-1], greedy))
+    assert int(drawn.max()) < CODES
 
 
 @pytest.mark.parametrize(

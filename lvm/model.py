@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lvm.generate import answers
-from lvm.layout import Layout
+from lvm.layout import LayoutConfig, MarkedConfig
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.model import GPT
 from vqtok.gpt.sampling import Sampling
@@ -31,15 +31,17 @@ class LVMConfig:
 
     Args:
         tokenizer: Images <-> codes.
-        gpt: Its vocabulary is the codes and the special ids of `lvm.layout`.
+        gpt: Its vocabulary is the codes and the special ids of `layout`.
+        layout: What stands around images.
     """
 
     tokenizer: TokenizerConfig
     gpt: GPTConfig
+    layout: LayoutConfig = MarkedConfig()
 
     def __post_init__(self) -> None:
         codes = self.tokenizer.quantizer.vocab
-        vocab = Layout(codes, tokens=0).vocab
+        vocab = self.layout.build(codes, tokens=0).vocab
         if self.gpt.vocab != vocab:
             raise ValueError(
                 f"gpt.vocab is {self.gpt.vocab}, but {codes} codes and the special ids make {vocab}: "
@@ -55,7 +57,7 @@ class LVM(nn.Module, Pretrained):
         self.config = config
         self.tokenizer = VQTokenizer(config.tokenizer)
         self.gpt = GPT(config.gpt)
-        self.layout = Layout(self.tokenizer.vocab, self.tokenizer.tokens)
+        self.layout = config.layout.build(self.tokenizer.vocab, self.tokenizer.tokens)
 
     @property
     def shots(self) -> int:

@@ -30,7 +30,8 @@ def nats_by_shots(gpt: GPT, layout: Layout, sentences: Tensor, batch: int = 16) 
     found = []
     for part in sentences.to(gpt.embed.weight.device).split(batch):
         ids = layout.prompt(part)
-        where = layout.weights(part.shape[1], query=0.0)[:-1].bool().expand(len(part), -1).to(ids.device)
+        counted = layout.weights(part.shape[1], query=0.0)[: ids.shape[1] - 1].bool()  # not an EOS
+        where = counted.expand(len(part), -1).to(ids.device)
         nats = F.cross_entropy(gpt(ids[:, :-1], where=where), ids[:, 1:][where], reduction="none")
         found.append(rearrange(nats, "(b k t) -> b k t", b=len(part), t=layout.tokens))
     return torch.cat(found).cpu()

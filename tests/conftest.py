@@ -5,14 +5,17 @@ One thread because the tensors are tiny, and because sums then round the same wa
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch starts its pool; child processes inherit it
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before huggingface_hub reads it; no test needs a hub
 
+import numpy as np
 import pytest
 import torch
 
@@ -69,3 +72,42 @@ def start_two() -> Callable[[str, Path], Callable[[], None]]:
         return join
 
     return start
+
+
+def packed(value: Any) -> bytes:
+    """msgpack of mappings, lists, text, bytes, small numbers and numpy arrays, these as Flax writes them."""
+    if isinstance(value, dict):
+        return b"\xdf" + struct.pack(">I", len(value)) + b"".join(map(packed, sum(value.items(), ())))
+    if isinstance(value, list | tuple):
+        return b"\xdd" + struct.pack(">I", len(value)) + b"".join(map(packed, value))
+    if isinstance(value, str):
+        return b"\xdb" + struct.pack(">I", len(value.encode())) + value.encode()
+    if isinstance(value, bytes):
+        return b"\xc6" + struct.pack(">I", len(value)) + value
+    if isinstance(value, np.ndarray):
+        content = packed([[*map(int, value.shape)], value.dtype.name, value.tobytes()])
+        return b"\xc9" + struct.pack(">I", len(content)) + b"\x01" + content
+    return b"\xd3" + struct.pack(">q", value)
+
+
+@pytest.fixture
+def write_flax() -> Callable[..., Path]:
+    """Writes arrays by dotted name, as a stream of EasyLM's, or as a tree in one piece."""
+
+    def write(path: Path, arrays: dict[str, np.ndarray], stream: bool = True) -> Path:
+        if stream:
+            path.write_bytes(b"".join(
+                b"\x92" + packed(name.split(".")) + packed(packed(array)) for name, array in arrays.items()
+            ))  # fmt: skip
+            return path
+        tree: dict[str, Any] = {}
+        for name, array in arrays.items():
+            *inside, leaf = name.split(".")
+            branch = tree
+            for part in inside:
+                branch = branch.setdefault(part, {})
+            branch[leaf] = array
+        path.write_bytes(packed(tree))
+        return path
+
+    return write

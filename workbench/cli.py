@@ -156,7 +156,8 @@ def _add_probe(verbs: argparse._SubParsersAction) -> None:
 
 
 def _add_import(verbs: argparse._SubParsersAction) -> None:
-    verb = _add_verb(verbs, _import, "write somebody else's tokenizer, ImageGPT or DDPM as a folder of ours")
+    about = "write somebody else's tokenizer, ImageGPT, LVM or DDPM as a folder of ours"
+    verb = _add_verb(verbs, _import, about)
     verb.epilog = "docs/guides/published_tokenizers.md lists the layouts that load."
     add = verb.add_argument
     source = "a file or a folder, as its authors published it, or owner/name[/file] on the hub"
@@ -166,6 +167,8 @@ def _add_import(verbs: argparse._SubParsersAction) -> None:
     add("--size", type=int, metavar="PIXELS", help=size)
     add("--low", type=float, choices=[-1.0, 0.0], help="black as its network sees it [its layout's]")
     add("--palette", metavar="FILE", help="colors of an ImageGPT whose files do not hold them")
+    tokenizer = "of an LVM: a file, a folder or a hub id [the folder `tokenizer` in SRC]"
+    add("--tokenizer", metavar="PLACE", help=tokenizer)
 
 
 def _add_compare(verbs: argparse._SubParsersAction) -> None:
@@ -271,9 +274,12 @@ def _probe(arguments: argparse.Namespace, rest: list[str]) -> None:
 def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
     from diffusion.published.pipelines import import_ddpm, is_diffusers
     from imagegpt.published import import_imagegpt, is_imagegpt
+    from lvm.published import import_lvm, is_lvm
     from vqtok.tokenizers.loading import import_tokenizer
 
-    if is_imagegpt(arguments.source):
+    if arguments.tokenizer is not None or is_lvm(arguments.source):
+        told = import_lvm(arguments.source, arguments.folder, arguments.tokenizer)
+    elif is_imagegpt(arguments.source):
         told = import_imagegpt(arguments.source, arguments.folder, arguments.palette)
     elif is_diffusers(arguments.source):
         told = import_ddpm(arguments.source, arguments.folder)

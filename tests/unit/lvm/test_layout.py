@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lvm.layout import Layout
+from lvm.layout import BareConfig, BareLayout, Layout, MarkedConfig
 
 
 def test_special_ids_are_above_all_codes(layout: Layout):
@@ -55,3 +55,44 @@ def test_a_special_id_among_codes_is_refused(layout: Layout, special: str, place
     broken = torch.cat([sentence[:place], torch.tensor([getattr(layout, special)]), sentence[place:]])
     with pytest.raises(ValueError, match=f"special id {getattr(layout, special)} stands among the codes"):
         layout.images(broken)
+
+
+@pytest.fixture
+def bare() -> BareLayout:
+    """As the published model is asked, over the tiny model's codes."""
+    return BareConfig().build(codes=32, tokens=16)
+
+
+def test_a_bare_sentence_is_its_images(bare: BareLayout):
+    """No id stands before, between or after whole images, and they come back."""
+    images = torch.randint(32, (2, 4, 16))
+    assert torch.equal(bare.prompt(images), images.flatten(1))
+    assert torch.equal(bare.sentence(images[0]), images[0].flatten())
+    assert bare.length(4) == 64 and torch.equal(bare.images(bare.sentence(images[0])), images[0])
+
+
+def test_a_bare_vocabulary_has_ids_that_are_never_drawn(bare: BareLayout):
+    """100 ids lie above the codes; none of them may stand in an image, nor is one a mark."""
+    assert bare.vocab == 132 and bare.drawable.nonzero().flatten().tolist() == list(range(32))
+    for name in ("bos", "eos", "pad"):
+        with pytest.raises(AttributeError, match=f"a bare layout has no {name}"):
+            getattr(bare, name)
+    with pytest.raises(ValueError, match="special id 131 stands among the codes"):
+        bare.images(torch.tensor([131, *range(16)]))
+    with pytest.raises(ValueError, match="15 codes are no whole number of images"):
+        bare.images(torch.arange(15))
+
+
+def test_bare_weights_leave_out_the_first_code(bare: BareLayout):
+    """Nothing stands before it, so that it is no target; no EOS is there to be learned."""
+    weights = bare.weights(4, query=0.25)
+    assert len(weights) == bare.length(4) - 1
+    assert weights.tolist() == ([0.25] * 16 + [1.0] * 16 + [0.25] * 16 + [1.0] * 16)[1:]
+
+
+def test_layouts_are_built(layout: Layout):
+    """Each configuration makes its layout; a count below zero is refused."""
+    assert MarkedConfig().build(32, 16) == layout
+    assert BareConfig(reserved=0).build(32, 16).vocab == 32
+    with pytest.raises(ValueError, match="reserved -1 is below 0"):
+        BareConfig(reserved=-1)

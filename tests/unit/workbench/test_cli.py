@@ -102,6 +102,7 @@ def test_import_says_what_it_found(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
     put(monkeypatch, "vqtok.tokenizers.loading", import_tokenizer=stand_in)
     put(monkeypatch, "imagegpt.published", import_imagegpt=None, is_imagegpt=lambda source: False)
+    put(monkeypatch, "lvm.published", import_lvm=None, is_lvm=lambda source: False)
     put(monkeypatch, "diffusion.published.pipelines", import_ddpm=None, is_diffusers=lambda source: False)
     assert cli.main(["import", "last.ckpt", "ours"]) == 0
     assert cli.main(["import", "some/where", "ours", "--size", "512", "--low", "0"]) == 0
@@ -115,10 +116,25 @@ def test_import_knows_imagegpts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     importer = lambda *arguments: received.append(arguments) or "ImageGPT: 24 layers"  # noqa: E731
     put(monkeypatch, "vqtok.tokenizers.loading", import_tokenizer=None)
     put(monkeypatch, "imagegpt.published", import_imagegpt=importer, is_imagegpt=lambda source: True)
+    put(monkeypatch, "lvm.published", import_lvm=None, is_lvm=lambda source: False)
     put(monkeypatch, "diffusion.published.pipelines", import_ddpm=None, is_diffusers=None)
     assert cli.main(["import", "igpt.npz", "ours", "--palette", "colors.npy"]) == 0
     assert received == [("igpt.npz", Path("ours"), "colors.npy")]
     assert capsys.readouterr().out == "ImageGPT: 24 layers\nours\n"
+
+
+def test_import_knows_lvms(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """They are recognized, or told by having a tokenizer named, which goes with them."""
+    received = []
+    importer = lambda *arguments: received.append(arguments) or "LVM: 32 layers"  # noqa: E731
+    put(monkeypatch, "vqtok.tokenizers.loading", import_tokenizer=None)
+    put(monkeypatch, "imagegpt.published", import_imagegpt=None, is_imagegpt=None)
+    put(monkeypatch, "lvm.published", import_lvm=importer, is_lvm=lambda source: source == "llama")
+    put(monkeypatch, "diffusion.published.pipelines", import_ddpm=None, is_diffusers=None)
+    assert cli.main(["import", "llama", "ours"]) == 0
+    assert cli.main(["import", "params.pkl", "ours", "--tokenizer", "muse"]) == 0
+    assert received == [("llama", Path("ours"), None), ("params.pkl", Path("ours"), "muse")]
+    assert capsys.readouterr().out == "LVM: 32 layers\nours\n" * 2
 
 
 CHOICES = ("guidance", "temperature", "top_k", "top_p", "sampler", "steps")

@@ -101,13 +101,19 @@ def llama_config(settings: Mapping[str, Any]) -> GPTConfig:
     )
 
 
-def save_llama(gpt: GPT, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+def save_llama(
+    gpt: GPT,
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+    generation: Mapping[str, Any] | None = None,
+) -> None:
     """Write `gpt` as a folder that transformers, vLLM and others read as a `LlamaForCausalLM`.
 
     Args:
         gpt: A model of LLaMA's architecture.
         folder: A new one, written whole or not at all.
         dtype: Keep weights as this type; None keeps theirs.
+        generation: What generation_config.json shall say of drawing; None writes no such file.
 
     Raises:
         ValueError: if a part of the model has no counterpart in a LLaMA.
@@ -119,6 +125,8 @@ def save_llama(gpt: GPT, folder: str | Path, dtype: torch.dtype | None = None) -
     with publish(folder) as place:
         write_tensors(place / "model.safetensors", tensors, dtype)
         (place / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+        if generation is not None:
+            (place / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
 
 
 def _settings(config: GPTConfig) -> dict[str, Any]:

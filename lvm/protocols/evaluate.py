@@ -199,17 +199,14 @@ def _part(pool: Pool, asked: Sequence[Question], found: dict[str, Marks]) -> Par
 
 
 def show(report: Report, console: Console) -> None:
-    """Print a table: a line for each contender, a column for each score of each part and of their mean."""
+    """Print what was asked, and a table: a line for each contender, a column for each score of each part."""
     columns = {name: part.scores for name, part in report.parts.items()}
     columns |= {"mean": report.mean} if len(columns) > 1 else {}
-    counts = [
-        f"{name}: {part.questions} questions about {part.queries} examples, {part.left_out} left out"
-        for name, part in report.parts.items()
-    ]
-    title = f"{report.protocol}, {report.shots} shots, {report.size} pixels, seed {report.seed}"
-    table = Table(
-        title="\n".join([title, *counts]), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    console.print(f"{report.protocol}: {report.size} pixels, seed {report.seed}, pairs shown: {report.shots}")
+    for name, part in report.parts.items():
+        counts = f"{part.questions} questions about {part.queries} examples; {part.left_out} left out"
+        console.print(f"{name}: {counts}")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for name, scores in columns.items():
         for score in scores["answer"]:

@@ -88,19 +88,24 @@ def boxes_of(pictures: Tensor) -> Tensor:
 def largest_regions(masks: Tensor) -> Tensor:
     """The largest connected region of each mask (b, h, w) bool, as a mask; of equal ones the first to end."""
     batch, height, width = masks.shape
-    numbers = torch.arange(1, height * width + 1, device=masks.device).view(1, height, width) * masks
+    places = torch.arange(1, height * width + 1, device=masks.device)
+    parents = torch.cat([places.new_zeros(1), places]) * F.pad(masks.flatten(1), (1, 0)).long()  # 0: no pixel
     while True:
-        # Every pixel takes the largest number among its neighbors, then what the pixel of that number has.
-        # So numbers travel ever faster; a thin winding region would else take a step for each of its pixels.
-        near = F.max_pool2d(numbers[:, None].double(), 3, stride=1, padding=1)[:, 0].long() * masks
-        table = torch.cat([near.new_zeros(batch, 1), near.flatten(1)], dim=1)
-        far = table.gather(1, near.flatten(1)).view_as(near)
-        if torch.equal(far, numbers):
+        # Trees of pixels, each pointing to one of its region with a number not below its own. A root is hung
+        # under the largest number that any of its pixels sees beside itself, and all pointers are shortened:
+        # numbers that merely spread from neighbor to neighbor need a step for each pixel of a winding region.
+        above = parents.gather(1, parents)
+        grid = above[:, 1:].view(batch, 1, height, width)
+        seen = F.max_pool2d(grid.double(), 3, stride=1, padding=1).long().flatten(1) * masks.flatten(1)
+        seen = torch.maximum(above, F.pad(seen, (1, 0)))
+        moved = above.scatter_reduce(1, parents, seen, "amax")
+        moved[:, 0] = 0
+        moved = torch.maximum(moved, seen)
+        if torch.equal(moved, parents):
             break
-        numbers = far
-    flat = numbers.flatten(1)
-    sizes = flat.new_zeros(batch, height * width + 1).scatter_add_(1, flat, (flat > 0).long())
-    return (numbers == sizes.argmax(1)[:, None, None]) & masks
+        parents = moved
+    sizes = torch.zeros_like(parents).scatter_add_(1, parents, (parents > 0).long())
+    return (parents[:, 1:] == sizes.argmax(1, keepdim=True)).view_as(masks) & masks
 
 
 def _between(seen: Tensor) -> Tensor:

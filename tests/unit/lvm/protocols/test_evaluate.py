@@ -127,7 +127,7 @@ def test_mistakes_are_refused_before_any_work(miniature: Path, model: LVM):
 
 
 def test_the_table_has_everything(miniature: Path, model: LVM):
-    """Each contender a line, each fold and the mean their columns, what was left out in the title."""
+    """Each contender a line, each fold and the mean their columns, what was left out above."""
     report = evaluate(model, "segmentation", segmentation(Voc(miniature), 64, folds=(0, 1)), count=2)
     text = printed(report)
     for words in (
@@ -137,7 +137,7 @@ def test_the_table_has_everything(miniature: Path, model: LVM):
         "mean",
         "iou image",
         "iou class",
-        "fold 0: 2 questions about 2 examples, 1 left out",
+        "fold 0: 2 questions about 2 examples; 1 left out",
     ):
         assert words in text
     assert max(map(len, text.splitlines())) <= 120

@@ -94,3 +94,13 @@ def flooded(left: set[tuple[int, int]]) -> list[set[tuple[int, int]]]:
             edge += near
         regions.append(region)
     return regions
+
+
+def test_a_winding_region_is_one():
+    """A path through every other row of a large mask, as long as it is, beside a square that is smaller."""
+    mask = torch.zeros(129, 129, dtype=torch.bool)
+    mask[::2, :100] = True
+    mask[1::4, 99] = mask[3::4, 0] = True
+    path = mask.clone()
+    mask[20:60, 102:128] = True
+    assert torch.equal(largest_regions(mask[None])[0], path)

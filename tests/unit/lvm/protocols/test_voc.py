@@ -34,11 +34,11 @@ def test_gray_masks_are_read_too(miniature: Path):
     assert torch.equal(Voc(miniature).labels("2007_000000"), paletted)
 
 
-def test_boxes_are_edges(miniature: Path, xml: Callable[..., str]):
+def test_boxes_are_edges(miniature: Path, voc_xml: Callable[..., str]):
     """VOC's pixels 1 to 96 are the edges 0 to 96; parts of objects are none."""
     path = miniature / "Annotations" / "2007_000000.xml"
     things = [("cat", (0, 0, 96, 72)), ("bird", (10, 20, 40, 50))]
-    path.write_text(xml(things))
+    path.write_text(voc_xml(things))
     note = Voc(miniature).annotation("2007_000000")
     assert (note.width, note.height) == (96, 72)
     assert [(thing.name, thing.box) for thing in note.things] == things
@@ -58,9 +58,11 @@ def test_boxes_are_edges(miniature: Path, xml: Callable[..., str]):
         ("<annotation>", "<annotation>" + " " * 1_000_000, "1000000 are the limit"),
     ],
 )
-def test_bad_annotations_are_refused(tmp_path: Path, xml: Callable[..., str], old: str, new: str, said: str):
+def test_bad_annotations_are_refused(
+    tmp_path: Path, voc_xml: Callable[..., str], old: str, new: str, said: str
+):
     """Each with the file's name and what is wrong; a document type before anything of it is expanded."""
-    text = xml([("cat", (10, 20, 40, 50))])
+    text = voc_xml([("cat", (10, 20, 40, 50))])
     assert old in text
     path = tmp_path / "a.xml"
     path.write_text(text.replace(old, new, 1))

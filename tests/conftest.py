@@ -18,8 +18,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before huggingface_hub reads it;
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+Things = list[tuple[str, tuple[int, int, int, int]]]  # class; left, top, right, bottom edge in pixels
 
 torch.set_num_threads(1)
 
@@ -111,3 +113,50 @@ def write_flax() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def voc_example() -> Callable[..., None]:
+    """Writes a picture of things as PASCAL VOC has it, with its mask and its XML."""
+    return _write_example
+
+
+@pytest.fixture(scope="session")
+def voc_xml() -> Callable[..., str]:
+    """Makes the XML alone."""
+    return _xml_of
+
+
+def _write_example(root: Path, name: str, things: Things, width: int = 96, height: int = 72) -> None:
+    """A picture of things on gray with noise, its mask with a border of 255, and its XML."""
+    from lvm.protocols.voc import CLASSES  # not at the top: most tests need no models
+
+    rng = np.random.default_rng(sum(name.encode()))
+    pixels = rng.integers(90, 110, (height, width, 3), dtype=np.uint8)
+    mask = np.zeros((height, width), dtype=np.uint8)
+    for kind, (left, top, right, bottom) in things:
+        number = CLASSES.index(kind) + 1
+        mask[max(top - 1, 0) : bottom + 1, max(left - 1, 0) : right + 1] = 255
+        mask[top:bottom, left:right] = number
+        pixels[top:bottom, left:right] = (12 * number, 255 - 12 * number, 60)
+    for folder in ("JPEGImages", "SegmentationClass", "Annotations"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
+    paletted = Image.fromarray(mask).convert("P")
+    paletted.putdata(mask.ravel().tolist())
+    paletted.putpalette(rng.integers(0, 256, 768, dtype=np.uint8).tobytes())
+    paletted.save(root / "SegmentationClass" / f"{name}.png")
+    (root / "Annotations" / f"{name}.xml").write_text(_xml_of(things, width, height))
+
+
+def _xml_of(things: Things, width: int = 96, height: int = 72) -> str:
+    """As VOC writes it: pixels from 1, the last one included; a part inside each object."""
+    objects = "".join(
+        f"<object><name>{kind}</name><difficult>0</difficult>"
+        f"<bndbox><xmax>{right}</xmax><xmin>{left + 1}</xmin>"
+        f"<ymax>{bottom}</ymax><ymin>{top + 1}</ymin></bndbox>"
+        "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part></object>"
+        for kind, (left, top, right, bottom) in things
+    )
+    size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+    return f"<annotation>{size}{objects}</annotation>"

@@ -92,7 +92,7 @@ def _add_encode(verbs: argparse._SubParsersAction) -> None:
 def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     verb = _add_verb(verbs, _evaluate, "measure a tokenizer or a model on held-out pictures", passes_on=True)
     verb.epilog = PASSED_ON
-    known = ["tokenizer", "imagegpt", "lvm", "diffusion"]
+    known = ["tokenizer", "imagegpt", "lvm", "protocols", "diffusion"]
     verb.add_argument("what", nargs="?", choices=known, help="what to measure")
     verb.set_defaults(parser=verb)
 
@@ -208,6 +208,8 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
         from imagegpt.evaluate import main as evaluate
     elif arguments.what == "diffusion":
         from diffusion.evaluate import main as evaluate
+    elif arguments.what == "protocols":
+        from lvm.protocols.evaluate import main as evaluate
     else:
         from lvm.evaluate import main as evaluate
     evaluate(rest)

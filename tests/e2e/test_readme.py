@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
+from lvm.protocols.voc import CLASSES
+
 ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs" / "guides").glob("*.md"))]
@@ -41,6 +43,7 @@ TOY = {  # beginning of a command -> flags behind it that make it toy-sized; the
     "vqtok evaluate tokenizer --model": "",
     "vqtok evaluate tokenizer": "--split validation",
     "vqtok evaluate lvm": "--names 2 --judge {toys}/kind",
+    "vqtok evaluate protocols": "--count 2",
 }
 
 
@@ -64,8 +67,8 @@ def toy_sized(line: str, toys: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
-    """A folder with what the documents speak of: recipes/, my/pictures, a.png and so on."""
+def place(tmp_path_factory: pytest.TempPathFactory, photos: Path, voc_example: Callable) -> Path:
+    """A folder with what the documents speak of: recipes/, my/pictures, a.png, VOCdevkit and so on."""
     folder = tmp_path_factory.mktemp("checkout")
     (folder / "recipes").symlink_to(ROOT / "recipes")
     (folder / "my").mkdir()
@@ -75,6 +78,14 @@ def place(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
         picture = Image.open(path)
         picture.save(folder / f"{name}.png")
         ImageOps.invert(picture).save(folder / f"{name}-inverted.png")
+    voc = folder / "VOCdevkit" / "VOC2012"
+    names = {f"{kind}_{k}": kind for kind in CLASSES for k in range(4)}
+    for k, (name, kind) in enumerate(names.items()):
+        voc_example(voc, name, [(kind, (k % 50, 20, k % 50 + 30, 50))])
+    for listed in ("Segmentation/val", "Main/train", "Main/val"):
+        path = voc / "ImageSets" / f"{listed}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(names))
     return folder
 
 
@@ -96,6 +107,7 @@ def here(trained: Path, toys: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(trained)
     monkeypatch.setattr("lvm.DEFAULT_WEIGHTS", toys / "lvm")
     monkeypatch.setattr("lvm.evaluate.DEFAULT_WEIGHTS", toys / "lvm")
+    monkeypatch.setattr("lvm.protocols.evaluate.DEFAULT_WEIGHTS", toys / "lvm")
     monkeypatch.setattr("vqtok.tokenizers.evaluate.DEFAULT_WEIGHTS", toys / "tokenizer")
     return trained
 

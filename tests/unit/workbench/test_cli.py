@@ -50,6 +50,7 @@ def test_every_verb_is_listed(verb: str, capsys: pytest.CaptureFixture[str]):
         (["encode"], "vqtok.tokenizers.encode"),
         (["evaluate", "lvm"], "lvm.evaluate"),
         (["evaluate", "imagegpt"], "imagegpt.evaluate"),
+        (["evaluate", "protocols"], "lvm.protocols.evaluate"),
         (["probe"], "workbench.probe"),
         (["evaluate", "tokenizer"], "vqtok.tokenizers.evaluate"),
     ],

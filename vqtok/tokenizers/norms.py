@@ -1,7 +1,7 @@
-"""Group norm, with a backward of its own for channels that lie last.
+"""Group norm, with a backward of its own for channels that lie last, in bfloat16.
 
 torch's is made for channels that lie first. Measured on one core: with channels last, 16 images of 64
-channels of 32x32 take it 14.4 ms in bfloat16; the one here takes 1.5.
+channels of 32x32 take it 14.4 ms in bfloat16; the one here takes 1.5. In a step of float32 the two are even.
 
 Letters: b images, c channels, h w size, g groups, m numbers of a group.
 
@@ -22,8 +22,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep shape and order in memory."""
-        last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-        if last and own_backward_pays(x):
+        if x.dtype == torch.bfloat16 and _channels_last(x) and own_backward_pays(x):
             return _Normed.apply(x, self.weight, self.bias, self.num_groups, self.eps)
         return super().forward(x)
 
@@ -59,6 +58,10 @@ class _Normed(torch.autograd.Function):
         of_grad, of_x, rest = (_spread(part, x) for part in (gains * scale, of_x, rest))
         sums = (part.sum(0).flatten().to(gain.dtype) for part in (to_gain, to_bias))
         return torch.addcmul(rest, grad, of_grad).addcmul_(x, of_x), *sums, None, None
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def _sums(x: Tensor, dtype: torch.dtype) -> Tensor:

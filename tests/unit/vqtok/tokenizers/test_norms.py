@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vqtok.tokenizers.norms import GroupNorm
+from vqtok.tokenizers.norms import GroupNorm, _Normed
 
 
 def norms(dtype: torch.dtype, groups: int = 3, channels: int = 12) -> tuple[GroupNorm, nn.GroupNorm]:
@@ -29,18 +29,21 @@ def test_gradients(shape: tuple[int, ...], groups: int):
     x = 3 + 2 * torch.randn(shape, dtype=torch.float64)
     x = x.to(memory_format=torch.channels_last).requires_grad_()
     grad = torch.randn(shape, dtype=torch.float64)
-    found = gradients(ours, x, grad)
+    y = _Normed.apply(x, ours.weight, ours.bias, groups, ours.eps)
+    found = [y, *torch.autograd.grad(y, (x, ours.weight, ours.bias), grad)]
     torch.testing.assert_close(found, gradients(theirs, x, grad))
     assert all(part.is_contiguous(memory_format=torch.channels_last) for part in found[:2])
 
 
 def test_the_formula_is_taken():
-    """Where channels lie last, and nowhere else; none is needed where nothing is learned."""
-    ours, _ = norms(torch.float32)
-    x = torch.randn(2, 12, 5, 4)
+    """In bfloat16 where channels lie last, and nowhere else; none is needed where nothing is learned."""
+    ours, _ = norms(torch.bfloat16)
+    x = torch.randn(2, 12, 5, 4).bfloat16()
     last = x.to(memory_format=torch.channels_last)
     assert "_Normed" in type(ours(last).grad_fn).__name__
     assert "_Normed" not in type(ours(x).grad_fn).__name__
+    assert "_Normed" not in type(ours.float()(last.float()).grad_fn).__name__
+    ours.bfloat16()
     torch.testing.assert_close(ours(last), ours(x))
     with torch.no_grad():
         assert ours(last).grad_fn is None

@@ -33,6 +33,12 @@ TOY = {  # beginning of a command -> flags behind it that make it toy-sized; the
     "vqtok train recipes/tokenizer/palette-": "--data emoji:validation:12 --palette.codes 8 --palette.size 8",
     "vqtok train recipes/imagegpt/": "--lr.steps 3 --data.batch 2 --data.held_out 4 --gpt.vocab 8 "
     f"--gpt.length 64 --gpt.width 16 --gpt.depth 1 --gpt.heads 2 --gpt.positions.columns 8 {SHORT}",
+    "vqtok train recipes/diffusion/": "--lr.steps 3 --data.batch 2 --data.held_out 4 --network.channels 8 "
+    "--network.multipliers [1,1] --network.groups 4 --network.attention_levels [] --bound_times 2 "
+    f"--data.gallery emoji:train:12 {SHORT}",
+    "vqtok sample --model runs/diffusion-": "--count 2 --steps 2",
+    "vqtok complete a.png b.png --model runs/diffusion-": "--steps 3",
+    "vqtok evaluate diffusion": "--data emoji:validation:6 --times 2 --samples 4 --steps 2",
     "vqtok encode --data emoji:train:24000": "--data emoji:train:12",
     "vqtok complete": "--rows 4",
     "vqtok train recipes/tokenizer/": "--lr.steps 6 --restart_steps 4 --data.workers 0 --data.batch 4 "

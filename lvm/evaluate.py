@@ -28,7 +28,8 @@ from lvm.exam import Exam, Questions, decode, exam, kind_right, questions, score
 from lvm.generate import answer_nats, nats_and_answers
 from lvm.kind import DEFAULT_KIND, KindClassifier
 from lvm.model import DEFAULT_WEIGHTS, LVM
-from lvm.tasks import TASKS, Task
+from lvm.rules import Task
+from lvm.tasks import PAIR_TASKS
 from vqtok.data.pictures import write_picture
 from vqtok.storage.folders import write_file
 
@@ -99,7 +100,7 @@ def evaluate(
     names: int = 100,
     shots: Sequence[int] = (0, 1, 3),
     seed: int = 0,
-    tasks: Sequence[Task] = TASKS,
+    tasks: Sequence[Task] = PAIR_TASKS,
     answer_shots: int = 3,
     judge: KindClassifier | None = None,
 ) -> Report:
@@ -285,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = evaluate(
         LVM.from_pretrained(arguments.model).to(device),
         names=arguments.names, shots=arguments.shots, seed=arguments.seed,
-        tasks=TASKS, answer_shots=arguments.answer_shots,
+        tasks=PAIR_TASKS, answer_shots=arguments.answer_shots,
         judge=KindClassifier.from_pretrained(arguments.judge).to(device),
     )
     show(report, Console(width=max(WIDTH, Console().width)))

@@ -15,7 +15,8 @@ from einops import rearrange
 from torch import Tensor
 
 from lvm.kind import KindClassifier, fitting
-from lvm.tasks import Task, pair
+from lvm.rules import Task
+from lvm.tasks import row
 from vqtok.data.emoji import SIZE, Emoji, load_emoji
 from vqtok.data.scenes import alone
 from vqtok.metrics.images import iou, psnr_of_set
@@ -111,10 +112,10 @@ def exam(task: Task, asked: Questions, tokenizer: VQTokenizer) -> Exam:
             f"cannot examine it; look at its validation loss instead"
         )
     sources = [alone(emoji) for emoji in asked.emoji]
-    pairs = torch.stack([pair(task, source, asked.seed, row) for row, source in enumerate(sources)])
+    pairs = torch.stack([row(task, source, asked.seed, index) for index, source in enumerate(sources)])
     ids = _encoded(tokenizer, rearrange(pairs, "n two c h w -> (n two) c h w"))
     ids = rearrange(ids, "(n two) i j -> n two i j", two=2)
-    fit = [fitting(task, sources[row], pairs[row]) for row in asked.asked.tolist()]
+    fit = [fitting(task, sources[index], pairs[index]) for index in asked.asked.tolist()]
     ceiling = decode(tokenizer, ids[asked.asked, 1])
     return Exam(task, pairs, ids.flatten(2), ceiling, asked.asked, asked.shown, fit)
 

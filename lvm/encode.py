@@ -49,6 +49,7 @@ class Job(Share):
         tasks: Names of the tasks; none means all that are trained and that the pictures can serve.
         augment: Rows that are made of each origin: the first as it is, the others with all their images
             mirrored or their hues turned alike, for tasks of which there is little.
+        untrained: Whether rows of parametrised tasks are of members that are kept from training.
         split: Which of the embedded emoji; a folder has no splits.
         seed: Of scenes and of random tasks.
         decoders: Processes that decode the folder's pictures; 0 decodes in this one.
@@ -60,6 +61,7 @@ class Job(Share):
     pairs: int = 4000
     tasks: tuple[str, ...] = ()
     augment: int = 1
+    untrained: bool = False
     split: str = "train"
     seed: int = 0
     decoders: int = 1
@@ -140,7 +142,8 @@ def encode(job: Job) -> dict[str, str]:
 
 def plan(job: Job, source: Scenes | Pictures, mark: str) -> list[Planned]:
     """The shards of all tasks by the tokenizer of that mark; every task's first comes before any second."""
-    facts = {"tokenizer": mark, "seed": job.seed, "augment": job.augment, **source.facts}
+    facts = {"tokenizer": mark, "seed": job.seed, "augment": job.augment, "untrained": job.untrained,
+             **source.facts}
     return [
         Planned(
             folder=job.out / task.name.replace(" ", "-").replace(",", "") / f"{piece.start // SHARD:05d}",
@@ -168,7 +171,8 @@ def _row(task: Task, source: Scenes | Pictures, job: Job, index: int) -> Tensor:
     """(u, c, h, w), row number `index`: which origin, which member, and which change made to all alike."""
     version, place = divmod(index, job.origins)
     origin = source.origin(task, index if job.augment == 1 else place)
-    made = row(task, origin, job.seed, index, int(member_of(index, task.members)))
+    member = int(member_of(index, task.members)) + task.members * job.untrained
+    made = row(task, origin, job.seed, index, member)
     return augmented(made, task, np.random.default_rng((job.seed, index, 11))) if version else made
 
 
@@ -200,6 +204,8 @@ def main(argv: list[str] | None = None) -> None:
     add("--pairs", type=int, default=4000, metavar="N", help="rows, mostly pairs, of each task [%(default)s]")
     add("--tasks", nargs="+", default=(), metavar="NAME", help="of the library; all trained ones if none")
     add("--augment", type=int, default=1, metavar="N", help="rows of an origin, changed alike [%(default)s]")
+    untrained = "of tasks with parameters, those kept from training"
+    add("--untrained", action="store_true", help=untrained)
     add("--split", choices=SPLITS, default="train", help="of the embedded emoji [%(default)s]")
     add("--seed", type=int, default=0, help="of scenes and random tasks [%(default)s]")
     add("--decoders", type=int, default=1, metavar="N", help="processes that decode --data [%(default)s]")

@@ -16,6 +16,7 @@ LEARNING = {
     "vq": "workbench.compare.vq",
     "imagegpt": "workbench.compare.imagegpt",
     "diffusion": "workbench.compare.ddpm",
+    "lvm": "workbench.compare.sentences",
 }
 
 

@@ -64,8 +64,8 @@ class Sizes:
         steps: Of each training; None asks the command.
     """
 
-    many: int = 2000
-    few: int = 48
+    many: int = 1000
+    few: int = 32
     times: int = 16
     measured: int = 64
     steps: int | None = None
@@ -184,29 +184,28 @@ def encoded(sizes: Sizes, folder: Path) -> Suite:
     held_out = tuple(task.name for task in PAIR_TASKS if task.held_out)
     members = tuple(task.name for task in SUITE if task.members > 1)
     whole = sizes.few * sizes.times
-    config = SentencesConfig(shards=folder / "plain", tokenizer=str(DEFAULT_WEIGHTS), pairs=PAIRS,
-                             held_out=sizes.measured)
     for part, names, options in (
-        ("plain", many, {"pairs": sizes.many}),
-        ("plain", SCARCE, {"pairs": sizes.few}),
-        ("augmented", many, {"pairs": sizes.many}),
+        ("many", many, {"pairs": sizes.many}),
+        ("few", SCARCE, {"pairs": sizes.few}),
         ("augmented", SCARCE, {"pairs": whole, "augment": sizes.times}),
         ("test", trained + held_out, {"pairs": sizes.measured, "split": "test"}),
         ("members", members, {"pairs": sizes.measured, "split": "test", "untrained": True}),
     ):
-        encode(Job(tokenizer=config.tokenizer, out=folder / part, tasks=names, **options))
+        encode(Job(tokenizer=str(DEFAULT_WEIGHTS), out=folder / part, tasks=names, **options))
     tokenizer = load_tokenizer(DEFAULT_WEIGHTS)
 
-    def opened(part: str, kept: str) -> tuple[dict[str, Rows], dict[str, Kept]]:
-        return sources(replace(config, shards=folder / part, validation=folder / kept), tokenizer)
+    def opened(part: str, kept: str = "test") -> tuple[dict[str, Rows], dict[str, Kept]]:
+        config = SentencesConfig(shards=folder / part, validation=folder / kept, pairs=PAIRS,
+                                 tokenizer=str(DEFAULT_WEIGHTS), held_out=sizes.measured)
+        return sources(config, tokenizer)
 
-    rows, kept = opened("plain", "test")
+    common, kept = opened("many")
     groups = {"many rows": many, "few rows": SCARCE}
     found = {name: {task: kept[task] for task in tasks} for name, tasks in groups.items()}
-    found["untrained members"] = opened("plain", "members")[1]
+    found["untrained members"] = opened("many", "members")[1]
     found |= {name: {name: kept[name]} for name in held_out}
-    augmented = opened("augmented", "test")[0]
-    return Suite(tokenizer=tokenizer, rows={False: rows, True: augmented}, kept=found)
+    rows = {augmented: common | opened(part)[0] for augmented, part in ((False, "few"), (True, "augmented"))}
+    return Suite(tokenizer=tokenizer, rows=rows, kept=found)
 
 
 def learned(

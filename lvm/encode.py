@@ -22,7 +22,7 @@ from lvm.model import usable
 from lvm.origins import Origin, Picture, Supply
 from lvm.rules import Task
 from lvm.sentences import member_of
-from lvm.tasks import number, row, task, tasks
+from lvm.tasks import named, number, row, tasks
 from vqtok.data.emoji import SPLITS
 from vqtok.data.folders import PictureFolder, printable
 from vqtok.data.plan import Planned, Share, items, pieces
@@ -46,7 +46,8 @@ class Job(Share):
         out: Receives one folder of shards a task.
         data: Folder of pictures; None draws scenes of the embedded emoji.
         pairs: Rows of each task; pairs, mostly.
-        tasks: Names of the tasks; none means all that are trained and that the pictures can serve.
+        tasks: Names of tasks, or of kinds of tasks; none means all that are trained and that the pictures can
+            serve.
         augment: Rows that are made of each origin: the first as it is, the others with all their images
             mirrored or their hues turned alike, for tasks of which there is little.
         untrained: Whether rows of parametrised tasks are of members that are kept from training.
@@ -177,20 +178,19 @@ def _row(task: Task, source: Scenes | Pictures, job: Job, index: int) -> Tensor:
 
 
 def _chosen(names: tuple[str, ...], able: list[Task]) -> list[Task]:
-    """The tasks of these names, or all that are able.
+    """The tasks of these names or kinds, or all that are able.
 
     Raises:
         ValueError: if one is unknown, or these pictures cannot serve it.
     """
-    if not names:
-        return able
-    for name in names:
-        if task(name) not in able and not task(name).held_out:
+    chosen = named(names) if names else able
+    for one in chosen:
+        if one not in able and not one.held_out:
             raise ValueError(
-                f"these pictures cannot serve task {name!r}, which needs {task(name).of}: choose of "
-                f"{', '.join(one.name for one in able)}"
+                f"these pictures cannot serve task {one.name!r}, which needs {one.of}: choose of "
+                f"{', '.join(other.name for other in able)}"
             )
-    return [task(name) for name in names]
+    return chosen
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -202,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--out", required=True, type=Path, metavar="FOLDER", help="for the shards, one folder a task")
     add("--data", type=Path, metavar="FOLDER", help="pictures; scenes of emoji unless given")
     add("--pairs", type=int, default=4000, metavar="N", help="rows, mostly pairs, of each task [%(default)s]")
-    add("--tasks", nargs="+", default=(), metavar="NAME", help="of the library; all trained ones if none")
+    add("--tasks", nargs="+", default=(), metavar="NAME", help="tasks or kinds of them; all trained ones if none")
     add("--augment", type=int, default=1, metavar="N", help="rows of an origin, changed alike [%(default)s]")
     untrained = "of tasks with parameters, those kept from training"
     add("--untrained", action="store_true", help=untrained)

@@ -93,6 +93,18 @@ def task(name: str) -> Task:
     return TASKS[known.index(name)]
 
 
+def named(names: Sequence[str]) -> list[Task]:
+    """The tasks of these names; the name of a kind stands for all trained tasks of that kind.
+
+    Raises:
+        ValueError: if there is no task and no kind of a name.
+    """
+    kinds = {one.kind for one in TASKS}
+    chosen = [one for name in names for one in
+              ([of for of in tasks(held_out=False) if of.kind == name] if name in kinds else [task(name)])]
+    return [*dict.fromkeys(chosen)]
+
+
 def number(made_by: Task) -> int:
     """What sets a task's random numbers apart, the same whatever other tasks there are."""
     # Tasks draw different numbers, but the two of holes the same.

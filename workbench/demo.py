@@ -16,6 +16,7 @@ from rich.console import Console
 from lvm import LVM
 from lvm.evaluate import Report, TaskReport, evaluate
 from lvm.kind import KindClassifier
+from lvm.tasks import PAIR_TASKS, named
 from vqtok.data.emoji import SPLITS, load_emoji
 from vqtok.training.journal import read_rows
 from workbench.curves import Points, chart
@@ -109,7 +110,9 @@ def examine(model: Path | str, settings: Settings) -> tuple[Report, float]:
     most = min(3, loaded.shots)
     shots = [count for count in (0, 1, 3) if count <= most]
     judge = KindClassifier.from_pretrained(settings.judge)
-    report = evaluate(loaded, settings.names, shots, SEED, answer_shots=most, judge=judge)
+    learned = named(settings.tasks)
+    asked = [task for task in PAIR_TASKS if task in learned or task.held_out]
+    report = evaluate(loaded, settings.names, shots, SEED, asked, answer_shots=most, judge=judge)
     return report, time.monotonic() - began
 
 

@@ -19,6 +19,7 @@ from vqtok.storage.manifests import sha256
 from workbench.recipes import trainer
 
 ROOT = Path(__file__).parent.parent
+TASKS = ("style", "mask", "fill the hole", "denoise", "invert", "mirror", "rotate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,8 @@ class Settings:
         names: Unseen drawings that each model is asked about, once a task.
         tokenizer: Recipe of the tokenizer that is trained.
         lvm: Recipe of the model that is trained on its tokens.
-        pairs: Pairs of every task that it is trained on.
+        tasks: Tasks, or kinds of them, that it is trained on: few enough to be learned in minutes.
+        pairs: Pairs of each of them.
         kept: Pairs of every task, of other drawings, that its loss is measured on.
         tokenizer_flags: Settings behind the tokenizer's recipe.
         lvm_flags: Settings behind the model's recipe.
@@ -42,6 +44,7 @@ class Settings:
     names: int = 12
     tokenizer: Path = ROOT / "recipes" / "tokenizer" / "emoji64-cpu.yaml"
     lvm: Path = ROOT / "recipes" / "lvm" / "emoji64-cpu.yaml"
+    tasks: tuple[str, ...] = TASKS
     pairs: int = 1600
     kept: int = 32
     tokenizer_flags: tuple[str, ...] = ()
@@ -79,7 +82,7 @@ def train(folder: Path, settings: Settings, console: Console) -> Runs:
     )
     data = {"tokenizer": weights, "shards": train_pairs, "validation": kept_pairs, "held_out": settings.kept}
     flags = [text for name, value in data.items() for text in (f"--data.{name}", str(value))]
-    encode = ["lvm.encode", "--tokenizer", str(weights)]
+    encode = ["lvm.encode", "--tokenizer", str(weights), "--tasks", *settings.tasks]
     many = [*encode, "--pairs", str(settings.pairs), "--out", str(train_pairs), "--workers", "2"]
     kept = [*encode, "--pairs", str(settings.kept), "--out", str(kept_pairs), "--split", "validation"]
     tokenizer = _trainer(settings.tokenizer, runs.tokenizer, settings.tokenizer_flags)
@@ -108,7 +111,7 @@ def fingerprint(settings: Settings) -> str:
         line for recipe in (settings.tokenizer, settings.lvm) for line in recipe.read_text().splitlines()
     ]
     said = [line for line in lines if not line.startswith("#")]
-    rest = (settings.pairs, settings.kept, settings.tokenizer_flags, settings.lvm_flags)
+    rest = (settings.tasks, settings.pairs, settings.kept, settings.tokenizer_flags, settings.lvm_flags)
     return sha256(repr((said, rest)).encode())[:8]
 
 

@@ -162,10 +162,11 @@ def _at_every_place(sentences: Tensor, pairs: int) -> Tensor:
 
 def _by_task(folder: Path, tokenizer: str, mark: str) -> dict[str, Rows]:
     """Rows by task, all made by the tokenizer of that mark."""
-    shards = Shards(folder)
-    if shards.tokenizer != mark:
-        raise ValueError(
-            f"{folder} was encoded by tokenizer {str(shards.tokenizer)[:12]}, {tokenizer} is {mark[:12]}: "
-            "encode again with this one, or name that one"
-        )
-    return {name: rows_of(rows) for name, rows in shards.by("task").items()}
+    found = Shards.by("task", folder)
+    for shards in found.values():
+        if shards.tokenizer != mark:
+            raise ValueError(
+                f"{folder} was encoded by tokenizer {str(shards.tokenizer)[:12]}, {tokenizer} is {mark[:12]}: "
+                "encode again with this one, or name that one"
+            )
+    return {name: rows_of(shards) for name, shards in found.items()}

@@ -68,11 +68,11 @@ def test_by_groups_shards(shard: Path) -> None:
     """`by` splits the sequence by a fact; a fact that a shard lacks is named."""
     write_shard(shard.parent / "two", ids(2, 4, 1024, 1), 1024, {"tokenizer": "abc", "task": "line"})
     write_shard(shard.parent / "three", ids(3, 4, 1024, 2), 1024, {"tokenizer": "abc", "task": "flat"})
-    tasks = Shards(shard.parent).by("task")
+    tasks = Shards.by("task", shard.parent)
     assert {task: len(rows) for task, rows in tasks.items()} == {"flat": 8, "line": 2}
     assert torch.equal(tasks["line"][1], torch.from_numpy(ids(2, 4, 1024, 1)[1]))
     with pytest.raises(ValueError, match="'style', only task, tokenizer"):
-        Shards(shard.parent).by("style")
+        Shards.by("style", shard.parent)
 
 
 @pytest.mark.parametrize(

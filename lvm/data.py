@@ -166,7 +166,7 @@ def _by_task(folder: Path, tokenizer: str, mark: str) -> dict[str, Rows]:
     for shards in found.values():
         if shards.tokenizer != mark:
             raise ValueError(
-                f"{folder} was encoded by tokenizer {str(shards.tokenizer)[:12]}, {tokenizer} is {mark[:12]}: "
-                "encode again with this one, or name that one"
+                f"{folder} was encoded by tokenizer {str(shards.tokenizer)[:12]}, {tokenizer} is "
+                f"{mark[:12]}: encode again with this one, or name that one"
             )
     return {name: rows_of(shards) for name, shards in found.items()}

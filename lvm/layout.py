@@ -15,8 +15,8 @@ Letters: b sentences, t tokens, k pairs, i images.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -36,12 +36,14 @@ class Layout:
         tokens: Of an image.
         boundary: Whether NEXT stands before every image.
         tasks: Names that have an id; none means that sentences do not say their task.
+        told: The task that sentences say they are of where no other is given; None tells nothing.
     """
 
     codes: int
     tokens: int
     boundary: bool = False
     tasks: tuple[str, ...] = ()
+    told: str | None = None
 
     @property
     def bos(self) -> int:
@@ -95,12 +97,22 @@ class Layout:
         """(vocab,) bool: the ids that may stand inside an image."""
         return torch.arange(self.vocab) < self.codes
 
+    def telling(self, task: str | None) -> Self:
+        """The same layout, whose sentences say this task.
+
+        Raises:
+            ValueError: if the task has no id.
+        """
+        self.begin(task)
+        return replace(self, told=task)
+
     def begin(self, task: str | None = None) -> tuple[int, ...]:
-        """What stands before the first image; a task that is None, or has no id here, is not told.
+        """What stands before the first image; a task of None is the one that is `told`.
 
         Raises:
             ValueError: if a task is told that has no id.
         """
+        task = self.told if task is None else task
         if not self.tasks:
             if task is not None:
                 raise ValueError(f"task {task!r} cannot be told: this model was trained without task ids")
@@ -123,9 +135,9 @@ class Layout:
         begin, end = (torch.tensor(ids, dtype=torch.long) for ids in (self.begin(task), self.end))
         return torch.cat([begin, self._spaced(images).flatten(), end])
 
-    def prompt(self, images: Tensor, task: str | None = None) -> Tensor:
+    def prompt(self, images: Tensor) -> Tensor:
         """(b, t) sentences of whole images (b, i, tokens), not ended; an image comes next."""
-        begin = torch.tensor(self.begin(task), dtype=torch.long, device=images.device)
+        begin = torch.tensor(self.begin(), dtype=torch.long, device=images.device)
         ids = rearrange(self._spaced(images), "b i t -> b (i t)")
         parts = [begin.expand(len(images), -1), ids]
         if self.boundary:

@@ -20,14 +20,7 @@ from vqtok.tokenizers.tokenizer import VQTokenizer
 
 
 @torch.inference_mode()
-def nats_of(
-    gpt: GPT,
-    layout: Layout,
-    sentences: Tensor,
-    asked: Sequence[bool],
-    task: str | None = None,
-    batch: int = 16,
-) -> Tensor:
+def nats_of(gpt: GPT, layout: Layout, sentences: Tensor, asked: Sequence[bool], batch: int = 16) -> Tensor:
     """(b, k, t) nats of every token of the images asked for, each given all before it.
 
     Of pairs, the k-th answer has k - 1 pairs before it.
@@ -37,13 +30,12 @@ def nats_of(
         layout: Its ids.
         sentences: (b, i, t) codes.
         asked: (i,) which images.
-        task: What the sentences are told to be; None tells nothing.
         batch: Sentences at once.
     """
     weights = layout.weights(asked, query=0.0)
     found = []
     for part in sentences.to(gpt.embed.weight.device).split(batch):
-        ids = layout.prompt(part, task)
+        ids = layout.prompt(part)
         where = (weights[: ids.shape[1]] > 0)[1:].expand(len(part), -1).to(ids.device)  # not an EOS
         nats = F.cross_entropy(gpt(ids[:, :-1], where=where), ids[:, 1:][where], reduction="none")
         if len(nats) < len(part) * sum(asked) * layout.tokens:  # a bare sentence's first code is no target

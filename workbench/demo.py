@@ -14,8 +14,9 @@ from PIL import Image
 from rich.console import Console
 
 from lvm import LVM
-from lvm.evaluate import Report, TaskReport, evaluate
+from lvm.evaluate import Job, evaluate
 from lvm.kind import KindClassifier
+from lvm.report import Report, TaskReport
 from vqtok.data.emoji import SPLITS, load_emoji
 from vqtok.training.journal import read_rows
 from workbench.curves import Points, chart
@@ -109,7 +110,8 @@ def examine(model: Path | str, settings: Settings) -> tuple[Report, float]:
     most = min(3, loaded.shots)
     shots = [count for count in (0, 1, 3) if count <= most]
     judge = KindClassifier.from_pretrained(settings.judge)
-    report = evaluate(loaded, settings.names, shots, SEED, answer_shots=most, judge=judge)
+    job = Job(names=settings.names, shots=shots, answer_shots=most, seed=SEED, floors=False)
+    report = evaluate(loaded, job, judge=judge)
     return report, time.monotonic() - began
 
 

@@ -1,10 +1,10 @@
-"""Pictures -> shards of pairs: every row is one pair [x y] of one task, as token ids.
+"""Pictures -> shards of rows: every row is what a task makes at once, a pair [x y] mostly, as token ids.
 
-Which pairs make a sentence is decided in training (`lvm.sentences.Sentences`), so that a few thousand pairs a
+Which rows make a sentence is decided in training (`lvm.sentences.Sentences`), so that a few thousand rows a
 task make an endless supply of sentences. One folder a task holds numbered shards; those that are there are
 not made again, so an interrupted run goes on where it was, with the same bytes.
 
-Letters: c h w image, n pairs, t tokens of an image.
+Letters: c h w image, n rows, u images of a row, t tokens of an image.
 """
 
 import argparse
@@ -17,21 +17,24 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from lvm.augment import augmented
 from lvm.model import usable
-from lvm.tasks import Picture, Task, pair, tasks
-from vqtok.data.emoji import SPLITS, load_emoji
+from lvm.origins import Origin, Picture, Supply
+from lvm.rules import Task
+from lvm.sentences import member_of
+from lvm.tasks import number, row, task, tasks
+from vqtok.data.emoji import SPLITS
 from vqtok.data.folders import PictureFolder, printable
 from vqtok.data.plan import Planned, Share, items, pieces
-from vqtok.data.scenes import Scene, scene
 from vqtok.data.views import window
 from vqtok.tokenizers import load_tokenizer
 from vqtok.tokenizers.fingerprint import fingerprint
 from vqtok.tokenizers.tokenizer import VQTokenizer
 from vqtok.training.progress import Meter
 
-SHARD = 1000  # pairs
+SHARD = 1000  # rows
 WHOLE = 1.5  # a folder's pictures are read so many times as wide as the parts of them that are shown
-KEPT = 2**30  # bytes of a folder's pixels that are held in memory; beyond, each pair decodes its picture
+KEPT = 2**30  # bytes of a folder's pixels that are held in memory; beyond, each row decodes its picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,10 @@ class Job(Share):
         tokenizer: Folder or hub id.
         out: Receives one folder of shards a task.
         data: Folder of pictures; None draws scenes of the embedded emoji.
-        pairs: Pairs of each task.
+        pairs: Rows of each task; pairs, mostly.
+        tasks: Names of the tasks; none means all that are trained and that the pictures can serve.
+        augment: Rows that are made of each origin: the first as it is, the others with all their images
+            mirrored or their hues turned alike, for tasks of which there is little.
         split: Which of the embedded emoji; a folder has no splits.
         seed: Of scenes and of random tasks.
         decoders: Processes that decode the folder's pictures; 0 decodes in this one.
@@ -52,6 +58,8 @@ class Job(Share):
     out: Path
     data: Path | None = None
     pairs: int = 4000
+    tasks: tuple[str, ...] = ()
+    augment: int = 1
     split: str = "train"
     seed: int = 0
     decoders: int = 1
@@ -62,20 +70,27 @@ class Job(Share):
             raise ValueError(f"seed {self.seed} is below 0: give any whole number from 0")
         if self.pairs < 1:
             raise ValueError(f"{self.pairs} pairs are nothing to encode: ask for at least 1")
+        if not 1 <= self.augment <= self.pairs:
+            raise ValueError(f"augment {self.augment} is outside [1, {self.pairs}], the rows: 1 changes none")
+
+    @property
+    def origins(self) -> int:
+        """Different origins of each task's rows."""
+        return -(-self.pairs // self.augment)
 
 
 class Scenes:
-    """Sources without end: scenes of a split's emoji, other ones for every task."""
+    """Origins without end: scenes of a split's emoji, other ones for every task."""
 
-    def __init__(self, split: str, seed: int) -> None:
-        self.emoji, self.seed = load_emoji(split), seed
-        self.tasks = tasks(held_out=False)
+    def __init__(self, job: Job) -> None:
+        self.supply, self.seed = Supply(job.split), job.seed
+        self.tasks = _chosen(job.tasks, [one for one in tasks(held_out=False) if self.supply.has(one.of)])
         self.skipped: dict[str, str] = {}
-        self.facts = {"source": f"emoji {split}", "pictures": None}
+        self.facts = {"source": f"emoji {job.split}", "pictures": job.origins}
 
-    def source(self, task: Task, index: int) -> Scene:
-        """What pair number `index` of a task is made of."""
-        return scene(self.emoji, self.seed, index * len(self.tasks) + self.tasks.index(task))
+    def origin(self, task: Task, index: int) -> Origin:
+        """What row number `index` of a task is made of."""
+        return self.supply.origin(task.of, self.seed, (number(task) << 32) + index)
 
 
 class Pictures:
@@ -84,18 +99,19 @@ class Pictures:
     A few hundred pictures, always the same, would soon be known by heart.
     """
 
-    def __init__(self, folder: Path, size: int, decoders: int, seed: int) -> None:
+    def __init__(self, job: Job, size: int) -> None:
         whole = round(size * WHOLE)
-        self.size, self.seed, self.folder = size, seed, PictureFolder(folder, whole, fit="crop")
-        self.folder.scan(decoders, keep=len(self.folder) * 3 * whole**2 <= KEPT)
-        self.tasks = tasks(held_out=False, drawn=False)
+        self.size, self.seed, self.folder = size, job.seed, PictureFolder(job.data, whole, fit="crop")
+        self.folder.scan(job.decoders, keep=len(self.folder) * 3 * whole**2 <= KEPT)
+        self.tasks = _chosen(job.tasks, tasks(held_out=False, of="picture"))
         self.skipped = {printable(path): reason for path, reason in self.folder.corrupt.items()}
         pictures = range(len(self.folder))
-        self.facts = {"source": str(folder), "pictures": len(pictures), "files": self.folder.digest(pictures)}
+        self.facts = {"source": str(job.data), "files": self.folder.digest(pictures)}
+        self.facts["pictures"] = min(job.origins, len(pictures))
 
-    def source(self, task: Task, index: int) -> Picture:
-        """What pair number `index` of a task is made of."""
-        rng = np.random.default_rng((self.seed, self.tasks.index(task), index))
+    def origin(self, task: Task, index: int) -> Picture:
+        """What row number `index` of a task is made of."""
+        rng = np.random.default_rng((self.seed, number(task), index))
         return Picture(window(self.folder[index % len(self.folder)], self.size, rng))
 
 
@@ -103,76 +119,97 @@ def encode(job: Job) -> dict[str, str]:
     """Write all shards of `job` that are not there yet; returns pictures left out, with reasons.
 
     Raises:
-        ValueError: if the tokenizer or the folder cannot be used.
+        ValueError: if the tokenizer or the folder cannot be used, or cannot serve a task.
     """
     tokenizer = usable(load_tokenizer(job.tokenizer), job.tokenizer)
     tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
-    if job.data is None:
-        sources = Scenes(job.split, job.seed)
-    else:
-        sources = Pictures(job.data, tokenizer.config.size, job.decoders, job.seed)
-    shards = job.of(plan(job, sources, fingerprint(tokenizer)))
+    source = Scenes(job) if job.data is None else Pictures(job, tokenizer.config.size)
+    shards = job.of(plan(job, source, fingerprint(tokenizer)))
     missing = [shard for shard in shards if shard.told() is None]
-    told = {"tokens": tokenizer.tokens, "skipped": sources.skipped}
-    by_name = {task.name: task for task in sources.tasks}
-    with Meter(items(shards) - items(missing), items(shards), batch=1, shown=True, unit="pair") as meter:
+    told = {"tokens": tokenizer.tokens, "skipped": source.skipped}
+    by_name = {task.name: task for task in source.tasks}
+    with Meter(items(shards) - items(missing), items(shards), batch=1, shown=True, unit="row") as meter:
         done = meter.start
         for shard in missing:
-            rows = [*rows_of(tokenizer, by_name[shard.facts["task"]], sources, job.seed, shard.items)]
+            rows = [*encoded(tokenizer, by_name[shard.facts["task"]], source, job, shard.items)]
             shard.write(torch.cat(rows).numpy(), tokenizer.vocab, told)
             done += len(shard.items)
             meter.show(done, {})
-    return sources.skipped
+    return source.skipped
 
 
-def plan(job: Job, sources: Scenes | Pictures, mark: str) -> list[Planned]:
+def plan(job: Job, source: Scenes | Pictures, mark: str) -> list[Planned]:
     """The shards of all tasks by the tokenizer of that mark; every task's first comes before any second."""
-    facts = {"tokenizer": mark, "seed": job.seed, **sources.facts}
+    facts = {"tokenizer": mark, "seed": job.seed, "augment": job.augment, **source.facts}
     return [
         Planned(
-            folder=job.out / task.name.replace(" ", "-") / f"{number:05d}",
+            folder=job.out / task.name.replace(" ", "-").replace(",", "") / f"{piece.start // SHARD:05d}",
             items=piece,
-            facts={"task": task.name, **facts, "first": piece.start, "pairs": len(piece)},
+            facts={"task": task.name, "form": task.form.facts(), "members": task.members, **facts,
+                   "first": piece.start, "rows": len(piece)},
         )
-        for number, piece in enumerate(pieces(range(job.pairs), SHARD))
-        for task in sources.tasks
+        for piece in pieces(range(job.pairs), SHARD)
+        for task in source.tasks
     ]
 
 
 @torch.inference_mode()
-def rows_of(
-    tokenizer: VQTokenizer,
-    task: Task,
-    sources: Scenes | Pictures,
-    seed: int,
-    numbers: range,
-    batch: int = 64,
+def encoded(
+    tokenizer: VQTokenizer, task: Task, source: Scenes | Pictures, job: Job, numbers: range, batch: int = 64
 ) -> Iterator[Tensor]:
-    """(n, 2 t) ids of the pairs of a task, batch by batch."""
+    """(n, u t) ids of the rows of a task, batch by batch."""
     for part in pieces(numbers, batch):
-        pairs = torch.stack([pair(task, sources.source(task, index), seed, index) for index in part])
-        images = rearrange(pairs, "n two c h w -> (n two) c h w").to(next(tokenizer.parameters()).device)
-        yield rearrange(tokenizer.encode(images), "(n two) i j -> n (two i j)", two=2).cpu()
+        rows = torch.stack([_row(task, source, job, index) for index in part])
+        images = rearrange(rows, "n u c h w -> (n u) c h w").to(next(tokenizer.parameters()).device)
+        yield rearrange(tokenizer.encode(images), "(n u) i j -> n (u i j)", n=len(rows)).cpu()
+
+
+def _row(task: Task, source: Scenes | Pictures, job: Job, index: int) -> Tensor:
+    """(u, c, h, w), row number `index`: which origin, which member, and which change made to all alike."""
+    version, place = divmod(index, job.origins)
+    origin = source.origin(task, index if job.augment == 1 else place)
+    made = row(task, origin, job.seed, index, int(member_of(index, task.members)))
+    return augmented(made, task, np.random.default_rng((job.seed, index, 11))) if version else made
+
+
+def _chosen(names: tuple[str, ...], able: list[Task]) -> list[Task]:
+    """The tasks of these names, or all that are able.
+
+    Raises:
+        ValueError: if one is unknown, or these pictures cannot serve it.
+    """
+    if not names:
+        return able
+    for name in names:
+        if task(name) not in able and not task(name).held_out:
+            raise ValueError(
+                f"these pictures cannot serve task {name!r}, which needs {task(name).of}: choose of "
+                f"{', '.join(one.name for one in able)}"
+            )
+    return [task(name) for name in names]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """`vqtok encode --pairs N`: pictures to shards of pairs."""
-    about = "Turn pictures into token shards of task pairs, for the LVM."
+    """`vqtok encode --pairs N`: pictures to shards of rows."""
+    about = "Turn pictures into token shards of task pairs, and of other rows, for the LVM."
     parser = argparse.ArgumentParser("vqtok encode --pairs N", description=about)
     add = parser.add_argument
     add("--tokenizer", required=True, help="folder or hub id, of a tokenizer or of an LVM with its own")
     add("--out", required=True, type=Path, metavar="FOLDER", help="for the shards, one folder a task")
     add("--data", type=Path, metavar="FOLDER", help="pictures; scenes of emoji unless given")
-    add("--pairs", type=int, default=4000, metavar="N", help="pairs of each task [%(default)s]")
+    add("--pairs", type=int, default=4000, metavar="N", help="rows, mostly pairs, of each task [%(default)s]")
+    add("--tasks", nargs="+", default=(), metavar="NAME", help="of the library; all trained ones if none")
+    add("--augment", type=int, default=1, metavar="N", help="rows of an origin, changed alike [%(default)s]")
     add("--split", choices=SPLITS, default="train", help="of the embedded emoji [%(default)s]")
     add("--seed", type=int, default=0, help="of scenes and random tasks [%(default)s]")
     add("--decoders", type=int, default=1, metavar="N", help="processes that decode --data [%(default)s]")
     Share.add_flags(parser)
-    job = Job(**vars(parser.parse_args(argv)))
+    given = vars(parser.parse_args(argv))
+    job = Job(**given | {"tasks": tuple(given["tasks"])})
     skipped = encode(job)
     for path, reason in skipped.items():
         print(f"left out {path}: {reason}")
-    print(f"{job.out}: shards of {job.pairs} pairs a task, {len(skipped)} pictures left out")
+    print(f"{job.out}: shards of {job.pairs} rows a task, {len(skipped)} pictures left out")
 
 
 if __name__ == "__main__":

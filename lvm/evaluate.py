@@ -30,13 +30,15 @@ from lvm.kind import DEFAULT_KIND, KindClassifier
 from lvm.marks import kind_right, scores
 from lvm.model import DEFAULT_WEIGHTS, LVM
 from lvm.report import SHUFFLED, WIDTH, WRONG, Report, TaskReport, sheet, show
-from lvm.tasks import TASKS, Task
+from lvm.rules import Task
+from lvm.tasks import PAIR_TASKS
 from vqtok.data.pictures import write_picture
 from vqtok.metrics.lpips import LPIPS, lpips_or_reason
 from vqtok.storage.folders import write_file
 
 ENOUGH = 3  # shots, up to which every added one shall lower the loss
 BATCH = 25  # sentences at once
+HELD_OUT = ", held-out members"
 
 Nats = dict[int, Tensor]  # shots, rising -> (q, t), of the same right answers' tokens
 
@@ -66,6 +68,7 @@ class Sitting:
 
     Args:
         exam: What was asked.
+        held_out: Whether what was asked for was kept from training.
         nats: Of the right answers, by shots.
         answers: (q, 3, h, w), to the right prompts.
         misled: Misleading prompt -> nats (q, t) of the right answers, and answers (q, 3, h, w).
@@ -73,6 +76,7 @@ class Sitting:
     """
 
     exam: Exam
+    held_out: bool
     nats: Nats
     answers: Tensor
     misled: dict[str, tuple[Tensor, Tensor]]
@@ -82,7 +86,7 @@ class Sitting:
 def evaluate(
     model: LVM,
     job: Job | None = None,
-    tasks: Sequence[Task] = TASKS,
+    tasks: Sequence[Task] = PAIR_TASKS,
     judge: KindClassifier | None = None,
     lpips: LPIPS | None = None,
 ) -> Report:
@@ -95,7 +99,8 @@ def evaluate(
     Args:
         model: In evaluation mode.
         job: How much is asked; `Job()` unless given.
-        tasks: What to ask.
+        tasks: What to ask, pairs all of them. Of a parametrised one, the members that are trained, in turn,
+            and under its name and `HELD_OUT` as many that are not.
         judge: Tells kinds; the shipped one unless given.
         lpips: Measures LPIPS, which is left out unless given.
 
@@ -114,10 +119,11 @@ def evaluate(
     asked = questions(job.names, max(*counts, 1), job.seed)
     reports, pictures, nats = {}, {}, {}
     with Progress(transient=True, console=Console(stderr=True)) as progress:
-        for task in progress.track(tasks, description="tasks"):
-            sat = _sit(model, exam(task, asked, model.tokenizer), counts, job)
-            reports[task.name], nats[task.name] = _task_report(sat, judge, lpips), sat.nats
-            pictures[task.name] = _shown(sat, job.answer_shots)
+        for name, task, members in progress.track(_parts(tasks), description="tasks"):
+            held_out = task.held_out or task.members <= members[0]
+            sat = _sit(model, exam(task, asked, model.tokenizer, members), held_out, counts, job, judge)
+            reports[name], nats[name] = _task_report(sat, judge, lpips), sat.nats
+            pictures[name] = _shown(sat, job.answer_shots)
     trained = {name: report for name, report in reports.items() if not report.held_out}
     return Report(names=job.names, shots=tuple(counts), answer_shots=job.answer_shots, seed=job.seed,
                   tasks=reports, trained=_together(trained, nats), stalls=stalls(trained), pictures=pictures,
@@ -162,7 +168,19 @@ def stalls(reports: dict[str, TaskReport]) -> dict[str, dict[str, tuple[float, f
     return {name: steps for name, steps in found.items() if steps}
 
 
-def _sit(model: LVM, sat: Exam, counts: list[int], job: Job) -> Sitting:
+def _parts(tasks: Sequence[Task]) -> list[tuple[str, Task, range]]:
+    """Names of what is asked, each with its task and its members."""
+    parts = []
+    for task in tasks:
+        parts.append((task.name, task, range(task.members)))
+        if task.members > 1:
+            parts.append((task.name + HELD_OUT, task, range(task.members, 2 * task.members)))
+    return parts
+
+
+def _sit(
+    model: LVM, sat: Exam, held_out: bool, counts: list[int], job: Job, judge: KindClassifier
+) -> Sitting:
     nats, misleading, wrong = {}, {}, None
     for count in counts:
         if count == job.answer_shots:
@@ -173,10 +191,11 @@ def _sit(model: LVM, sat: Exam, counts: list[int], job: Job) -> Sitting:
     if job.floors and job.answer_shots >= LEAST:
         misleading[SHUFFLED] = shuffled_answers(sat, job.answer_shots)
     if job.floors and job.answer_shots:
-        wrong = wrong_exam(sat, model.tokenizer)
+        known = [task for task in PAIR_TASKS if task.name in judge.config.tasks]
+        wrong = wrong_exam(sat, model.tokenizer, known)
         misleading[WRONG] = wrong_task_prompts(sat, wrong, job.answer_shots)
     misled = {name: _answered(model, sentences) for name, sentences in misleading.items()}
-    return Sitting(sat, nats, drawn, misled, wrong)
+    return Sitting(sat, held_out, nats, drawn, misled, wrong)
 
 
 def _answered(model: LVM, sentences: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,7 +212,7 @@ def _task_report(sat: Sitting, judge: KindClassifier, lpips: LPIPS | None) -> Ta
     rivals = Counter(name for names in asked.fit for name in sorted(names - {task.name}))
     answers = asked.contenders(sat.answers) | {name: found for name, (_, found) in sat.misled.items()}
     return TaskReport(
-        kind=task.kind, held_out=task.held_out, rivals=dict(rivals), **losses(sat.nats),
+        kind=task.kind, held_out=sat.held_out, rivals=dict(rivals), **losses(sat.nats),
         judge=kind_right(asked, asked.pairs[asked.asked, 1], judge),
         scores={name: scores(asked, found, judge, lpips) for name, found in answers.items()},
         perplexity=_by_shots(sat.nats),
@@ -261,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     lpips, said = lpips_or_reason(device)
     report = evaluate(
-        LVM.from_pretrained(weights).to(device), Job(**arguments), TASKS,
+        LVM.from_pretrained(weights).to(device), Job(**arguments), PAIR_TASKS,
         KindClassifier.from_pretrained(judge).to(device), lpips,
     )
     report = replace(report, lpips=said)

@@ -15,7 +15,9 @@ from einops import rearrange
 from torch import Tensor
 
 from lvm.kind import fitting
-from lvm.tasks import Source, Task, pair
+from lvm.origins import Origin
+from lvm.rules import Task
+from lvm.tasks import row
 from vqtok.data.emoji import SIZE, Emoji, load_emoji
 from vqtok.data.scenes import alone
 from vqtok.tokenizers.tokenizer import VQTokenizer
@@ -68,20 +70,20 @@ class Row:
     """What one pair of an exam is made of, whatever the task.
 
     Args:
-        source: The drawing, or a picture in its place.
+        origin: The drawing, or a picture in its place.
         seed: Of noise, holes and styles.
         index: Number of the drawing.
-        member: Which one of a task that has several is meant.
+        member: Which one of a parametrised task is meant.
     """
 
-    source: Source
+    origin: Origin
     seed: int
     index: int
     member: int = 0
 
     def pair(self, task: Task) -> Tensor:
         """(2, 3, h, w): the pair of `task`."""
-        return pair(task, self.source, self.seed, self.index)
+        return row(task, self.origin, self.seed, self.index, self.member)
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ def exam(task: Task, asked: Questions, tokenizer: VQTokenizer, members: Sequence
         task: What is asked for.
         asked: About what.
         tokenizer: Of the model that is examined.
-        members: Of a task that has several, those that are asked for, question by question in turn; all pairs
-            of a question are of one.
+        members: Of a parametrised task, those that are asked for, question by question in turn; all pairs of
+            a question are of one.
 
     Raises:
         ValueError: if the tokenizer is for pictures of another size.
@@ -141,10 +143,10 @@ def exam(task: Task, asked: Questions, tokenizer: VQTokenizer, members: Sequence
     turns = torch.tensor(members)[torch.arange(len(drawings)) % len(members)]
     keys = torch.stack([drawings, turns[:, None].expand_as(drawings)], dim=-1)
     unique, places = torch.unique(rearrange(keys, "q k two -> (q k) two"), dim=0, return_inverse=True)
-    sources = [alone(emoji) for emoji in asked.emoji]
-    rows = tuple(Row(sources[index], asked.seed, index, member) for index, member in unique.tolist())
+    origins = [alone(emoji) for emoji in asked.emoji]
+    rows = tuple(Row(origins[index], asked.seed, index, member) for index, member in unique.tolist())
     places = places.view_as(drawings)
-    pairs = torch.stack([row.pair(task) for row in rows])
+    pairs = torch.stack([each.pair(task) for each in rows])
     return examined(task, rows, pairs, places[:, -1], places[:, :-1], tokenizer)
 
 
@@ -154,7 +156,7 @@ def examined(
     """The exam of pairs (n, 2, 3, h, w) made of `rows`, of which `asked` (q,) and `shown` (q, k) tell."""
     ids = _encoded(tokenizer, rearrange(pairs, "n two c h w -> (n two) c h w"))
     ids = rearrange(ids, "(n two) i j -> n two i j", two=2)
-    fit = [fitting(task, rows[row].source, pairs[row]) for row in asked.tolist()]
+    fit = [fitting(task, rows[place].origin, pairs[place]) for place in asked.tolist()]
     return Exam(task, rows, pairs, ids.flatten(2), decode(tokenizer, ids[asked, 1]), asked, shown, fit)
 
 

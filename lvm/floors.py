@@ -15,7 +15,9 @@ from torch import Tensor
 
 from lvm.exam import Exam, Row, examined
 from lvm.kind import NEAR
-from lvm.tasks import TASKS, Picture, Task
+from lvm.origins import Picture
+from lvm.rules import Task
+from lvm.tasks import PAIR_TASKS
 from vqtok.tokenizers.tokenizer import VQTokenizer
 
 LEAST = 2  # pairs that have answers to exchange
@@ -42,7 +44,7 @@ def wrong_task_prompts(sat: Exam, wrong: Exam, shots: int) -> Tensor:
     return torch.cat([wrong.sentences(shots)[:, :-2], sat.sentences(0)], dim=1)
 
 
-def wrong_exam(sat: Exam, tokenizer: VQTokenizer, known: Sequence[Task] = TASKS) -> Exam:
+def wrong_exam(sat: Exam, tokenizer: VQTokenizer, known: Sequence[Task] = PAIR_TASKS) -> Exam:
     """The same questions asked for another trained task, whose name is the exam's `task`.
 
     Its x are those of `sat`, to the pixel, so that a query belongs to both, and only the pairs say which is
@@ -53,7 +55,8 @@ def wrong_exam(sat: Exam, tokenizer: VQTokenizer, known: Sequence[Task] = TASKS)
     2. else one that takes any picture as it is, as views do. It is asked of this task's x, and the pairs
        shown are made of x of this kind too.
 
-    A task that asks for the same answers as this one is passed over.
+    A task that asks for the same answers as this one is passed over, and so are parametrised ones.
+    Compositions come last: who fails at one may still have followed the prompt.
 
     Raises:
         ValueError: if there is no such task.
@@ -72,10 +75,11 @@ def _candidates(sat: Exam, known: Sequence[Task]) -> Iterator[tuple[Task, list[R
     names = [task.name for task in known]
     first = names.index(sat.task.name) + 1 if sat.task.name in names else 0
     others = [task for task in [*known[first:], *known[:first]]
-              if not task.held_out and task.name != sat.task.name]
+              if not task.held_out and task.members == 1 and task.name != sat.task.name]
+    others.sort(key=lambda task: task.kind == "composition")
     drawn = list(sat.rows)
-    pictures = [replace(row, source=Picture(x)) for row, x in zip(drawn, sat.pairs[:, 0], strict=True)]
-    for rows, fits in ((drawn, others), (pictures, [task for task in others if not task.drawn])):
+    pictures = [replace(row, origin=Picture(x)) for row, x in zip(drawn, sat.pairs[:, 0], strict=True)]
+    for rows, fits in ((drawn, others), (pictures, [task for task in others if task.of == "picture"])):
         for other in fits:
             if _serves(other, rows, sat):
                 yield other, rows

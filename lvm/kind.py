@@ -19,7 +19,9 @@ import torch.nn.functional as F
 from einops import reduce
 from torch import Tensor, nn
 
-from lvm.tasks import TASKS, Picture, Source, Task, pair
+from lvm.origins import Origin, Picture
+from lvm.rules import Task
+from lvm.tasks import PAIR_TASKS, row
 from vqtok.data.emoji import load_emoji
 from vqtok.data.scenes import alone, scene
 from vqtok.storage.pretrained import Pretrained
@@ -36,6 +38,7 @@ NEAR = 0.004  # mean squared error, 24 dB: what a round trip through the tokeniz
 CONTRAST = 30.0  # shading changes by about 1/30 from a pixel to the next, flat areas by nothing
 ALONE = 0.5  # share of training pairs of one emoji as drawn; the others are scenes
 COARSE, CODED, CODED_X = 0.35, 0.3, 0.1  # shares of y's made coarse, of y's and x's through the tokenizer
+MEMBERS = 10_000  # of a parametrised task, trained ones and others: the judge knows the task by any
 SIDES = (20, 48)  # pixels a side that a picture is reduced to and enlarged from
 
 
@@ -48,7 +51,7 @@ class KindConfig:
         channels: Of each level; every level halves the size.
     """
 
-    tasks: tuple[str, ...] = tuple(task.name for task in TASKS)
+    tasks: tuple[str, ...] = tuple(task.name for task in PAIR_TASKS)
     channels: tuple[int, ...] = (32, 64, 96)
 
 
@@ -85,7 +88,7 @@ class KindClassifier(nn.Module, Pretrained):
         return [self.config.tasks[index] for part in best for index in part]
 
 
-def fitting(made_by: Task, source: Source, made: Tensor) -> set[str]:
+def fitting(made_by: Task, origin: Origin, made: Tensor) -> set[str]:
     """Names of all tasks that ask for the picture a pair ends with, within 24 dB; its own is one of them.
 
     A drawing that is symmetric looks the same mirrored, and in line it is the same whatever style it came
@@ -93,14 +96,15 @@ def fitting(made_by: Task, source: Source, made: Tensor) -> set[str]:
 
     Args:
         made_by: The task that made the pair.
-        source: Of what.
+        origin: Of what.
         made: (2, 3, h, w), the pair.
     """
     found = {made_by.name}
-    for task in TASKS:
+    for task in (task for task in PAIR_TASKS if task.members == 1):
         # Views are taken of the very x; what needs the drawing is asked of the drawing.
-        x, y = pair(task, source if task.drawn else Picture(made[0]), seed=0, index=0)
-        asks = task.drawn or torch.equal(x, made[0])
+        of_x = task.of == "picture"
+        x, y = row(task, Picture(made[0]) if of_x else origin, seed=0, index=0)
+        asks = not of_x or torch.equal(x, made[0])
         if asks and F.mse_loss(y, made[1]) < NEAR:
             found.add(task.name)
     return found
@@ -154,7 +158,7 @@ class Pairs:
     """
 
     def __init__(self, tasks: Sequence[str], seed: int) -> None:
-        by_name = {task.name: task for task in TASKS}
+        by_name = {task.name: task for task in PAIR_TASKS}
         for name in tasks:
             if name not in by_name:
                 raise ValueError(f"kind.tasks has {name!r}: choose of {', '.join(by_name)}")
@@ -167,7 +171,7 @@ class Pairs:
         label = int(rng.integers(len(self.tasks)))
         drawn = self.emoji[rng.integers(len(self.emoji))]
         source = alone(drawn) if rng.random() < ALONE else scene(self.emoji, self.seed, index)
-        x, y = pair(self.tasks[label], source, self.seed, index)
+        x, y = row(self.tasks[label], source, self.seed, index, member=int(rng.integers(MEMBERS)))
         wear = rng.random()
         if wear < COARSE:
             y = coarse(y, int(rng.integers(SIDES[0], SIDES[1] + 1)))
@@ -207,8 +211,8 @@ def accuracy(model: KindClassifier, tokenizer: VQTokenizer) -> dict[str, float]:
     """Share of validation pairs that get a fitting name: as they are, and with y through the tokenizer."""
     sources = [alone(emoji) for emoji in load_emoji("validation")]
     hits = {"raw": [], "round_trip": []}
-    for task in TASKS:
-        pairs = [pair(task, source, 0, index) for index, source in enumerate(sources)]
+    for task in PAIR_TASKS:
+        pairs = [row(task, source, 0, index, index) for index, source in enumerate(sources)]
         fit = [fitting(task, source, made) for source, made in zip(sources, pairs, strict=True)]
         x, y = torch.stack(pairs).unbind(1)
         for name, seen in (("raw", y), ("round_trip", round_trip(tokenizer, y)[0])):

@@ -1,10 +1,11 @@
 """Visual sentences: which id means what, in which order, and how much each counts.
 
-    BOS  x1 y1  x2 y2  ...  xk yk  EOS
+    BOS  [TASK]  [NEXT] x1  [NEXT] y1  ...  [NEXT] xk  [NEXT] yk  EOS
 
 Every image is whole, `tokens` codes row by row. Special ids lie above the codes, so none of them is ever a
 code, and the end of a sentence cannot stop an image half-way. Bai et al. 2023 (LVM), section 3.2, with the
-ids declared.
+ids declared. Two of them are options: NEXT stands before every image, and TASK says which task it is, or that
+it is not told.
 
 The published model is asked without them, and its sentences are images alone:
 
@@ -13,10 +14,12 @@ The published model is asked without them, and its sentences are images alone:
 Letters: b sentences, t tokens, k pairs, i images.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -26,10 +29,19 @@ RESERVED = 100  # ids above the codes in the published model; its code does not 
 
 @dataclass(frozen=True)
 class Layout:
-    """Ids of sentences over a tokenizer of `codes` codes and `tokens` tokens an image."""
+    """Ids of sentences over a tokenizer of `codes` codes and `tokens` tokens an image.
+
+    Args:
+        codes: Ids below it are codes.
+        tokens: Of an image.
+        boundary: Whether NEXT stands before every image.
+        tasks: Names that have an id; none means that sentences do not say their task.
+    """
 
     codes: int
     tokens: int
+    boundary: bool = False
+    tasks: tuple[str, ...] = ()
 
     @property
     def bos(self) -> int:
@@ -43,18 +55,30 @@ class Layout:
 
     @property
     def pad(self) -> int:
-        """Reserved for filling up sentences shorter than their neighbors."""
+        """Fills up what is left of the context after the last whole sentence."""
         return self.codes + 2
+
+    @property
+    def next(self) -> int:
+        """Stands before every image.
+
+        Raises:
+            AttributeError: if images have none.
+        """
+        if not self.boundary:
+            raise AttributeError("this layout has no id between images: build it with boundary=True")
+        return self.codes + len(SPECIALS)
 
     @property
     def vocab(self) -> int:
         """Codes and special ids."""
-        return self.codes + len(SPECIALS)
+        told = 1 + len(self.tasks) if self.tasks else 0
+        return self.codes + len(SPECIALS) + self.boundary + told
 
     @property
-    def begin(self) -> tuple[int, ...]:
-        """What stands before the first image."""
-        return (self.bos,)
+    def stride(self) -> int:
+        """Ids from an image to the next."""
+        return self.tokens + self.boundary
 
     @property
     def end(self) -> tuple[int, ...]:
@@ -62,32 +86,61 @@ class Layout:
         return (self.eos,)
 
     @property
+    def lead(self) -> int:
+        """Ids before the first image."""
+        return len(self.begin())
+
+    @property
     def drawable(self) -> Tensor:
         """(vocab,) bool: the ids that may stand inside an image."""
         return torch.arange(self.vocab) < self.codes
 
+    def begin(self, task: str | None = None) -> tuple[int, ...]:
+        """What stands before the first image; a task that is None, or has no id here, is not told.
+
+        Raises:
+            ValueError: if a task is told that has no id.
+        """
+        if not self.tasks:
+            if task is not None:
+                raise ValueError(f"task {task!r} cannot be told: this model was trained without task ids")
+            return (self.bos,)
+        untold = self.codes + len(SPECIALS) + self.boundary
+        if task is not None and task not in self.tasks:
+            raise ValueError(f"task {task!r} has no id: choose one of {', '.join(self.tasks)}, or none")
+        return (self.bos, untold if task is None else untold + 1 + self.tasks.index(task))
+
     def length(self, images: int) -> int:
         """Tokens t of a sentence of so many images, with what stands before and after them."""
-        return len(self.begin) + images * self.tokens + len(self.end)
+        return self.lead + images * self.stride + len(self.end)
 
-    def sentence(self, images: Tensor) -> Tensor:
+    def fitting(self, length: int) -> int:
+        """Images of the longest sentence of at most `length` tokens."""
+        return max(0, (length - self.lead - len(self.end)) // self.stride)
+
+    def sentence(self, images: Tensor, task: str | None = None) -> Tensor:
         """(t,) ids of whole images (i, tokens)."""
-        begin, end = torch.tensor(self.begin, dtype=torch.long), torch.tensor(self.end, dtype=torch.long)
-        return torch.cat([begin, images.flatten(), end])
+        begin, end = (torch.tensor(ids, dtype=torch.long) for ids in (self.begin(task), self.end))
+        return torch.cat([begin, self._spaced(images).flatten(), end])
 
-    def prompt(self, images: Tensor) -> Tensor:
+    def prompt(self, images: Tensor, task: str | None = None) -> Tensor:
         """(b, t) sentences of whole images (b, i, tokens), not ended; an image comes next."""
-        begin = torch.tensor(self.begin, dtype=torch.long, device=images.device).expand(len(images), -1)
-        return torch.cat([begin, rearrange(images, "b i t -> b (i t)")], dim=1)
+        begin = torch.tensor(self.begin(task), dtype=torch.long, device=images.device)
+        ids = rearrange(self._spaced(images), "b i t -> b (i t)")
+        parts = [begin.expand(len(images), -1), ids]
+        if self.boundary:
+            parts.append(torch.full_like(ids[:, :1], self.next))
+        return torch.cat(parts, dim=1)
 
-    def weights(self, images: int, query: float) -> Tensor:
-        """(t - 1,) what targets of a sentence of pairs count: answers 1, queries `query`, EOS 1.
+    def weights(self, asked: Sequence[bool], query: float) -> Tensor:
+        """(t,) what the ids of a sentence count as targets: those of images asked for 1, others `query`.
 
-        The first id of a sentence is no target, whether it is BOS or a code.
+        EOS counts 1. What begins a sentence, and NEXT, is told rather than asked for, and counts 0.
         """
-        pair = torch.cat([torch.full((self.tokens,), query), torch.ones(self.tokens)])
-        ends = torch.ones(len(self.begin)), torch.ones(len(self.end))
-        return torch.cat([ends[0], pair.repeat(images // 2), ends[1]])[1:]
+        image = torch.tensor([1.0 if one else query for one in asked])
+        codes = image[:, None].expand(-1, self.tokens)
+        codes = F.pad(codes, (self.stride - self.tokens, 0))
+        return torch.cat([torch.zeros(self.lead), codes.flatten(), torch.ones(len(self.end))])
 
     def images(self, sentence: Tensor) -> Tensor:
         """(i, tokens) the whole images of one sentence (t,), special ids left out.
@@ -101,15 +154,34 @@ class Layout:
                 f"{len(codes)} codes are no whole number of images of {self.tokens} tokens: the sentence was "
                 "cut, draw it to its end"
             )
-        lead = len(self.begin)
-        body = sentence[lead:] if tuple(sentence[:lead].tolist()) == self.begin else sentence
-        if not torch.equal(body[: len(codes)], codes):
-            special = int(body[: len(codes)].max())
+        count, gap = len(codes) // self.tokens, self.stride - self.tokens
+        first = max(int((sentence < self.codes).int().argmax()) - gap, 0)
+        body = sentence[first:][: count * self.stride]
+        body = rearrange(body, "(i s) -> i s", i=count)[:, gap:] if count else body.view(0, self.tokens)
+        if not torch.equal(body.flatten(), codes):
+            special = int(body.max())
             raise ValueError(
                 f"special id {special} stands among the codes: a sentence is BOS, whole images, EOS; draw "
                 "only `drawable` ids inside images"
             )
-        return rearrange(codes, "(i t) -> i t", t=self.tokens)
+        return body
+
+    def _spaced(self, images: Tensor) -> Tensor:
+        """Images (..., tokens) with what stands before each, (..., stride)."""
+        self._check(images)
+        return F.pad(images, (1, 0), value=self.next) if self.boundary else images
+
+    def _check(self, images: Tensor) -> None:
+        """Raises ValueError unless these are whole images of codes."""
+        if images.shape[-1] != self.tokens:
+            raise ValueError(
+                f"images of {images.shape[-1]} tokens meet a layout of {self.tokens}: an image is never cut"
+            )
+        if images.numel() and int(images.max()) >= self.codes:
+            raise ValueError(
+                f"id {int(images.max())} is no code, they end at {self.codes - 1}: encode with this model's "
+                "tokenizer"
+            )
 
 
 @dataclass(frozen=True)
@@ -137,9 +209,10 @@ class BareLayout(Layout):
         """There is none."""
         raise AttributeError("a bare layout has no pad: its sentences are of one length")
 
-    @property
-    def begin(self) -> tuple[int, ...]:
+    def begin(self, task: str | None = None) -> tuple[int, ...]:
         """Nothing stands before the first image."""
+        if task is not None:
+            raise ValueError(f"task {task!r} cannot be told: a bare layout has images alone")
         return ()
 
     @property
@@ -159,13 +232,21 @@ class MarkedConfig:
 
     Args:
         kind: Names this layout in config.json.
+        boundary: Whether another id stands before every image.
+        tasks: Names of tasks that have an id of their own; none means that sentences do not say their task.
     """
 
     kind: Literal["marked"] = "marked"
+    boundary: bool = False
+    tasks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.tasks)) != len(self.tasks):
+            raise ValueError(f"layout.tasks names one twice: {', '.join(self.tasks)}; name each once")
 
     def build(self, codes: int, tokens: int) -> Layout:
         """The layout over a tokenizer of `codes` codes and `tokens` tokens an image."""
-        return Layout(codes, tokens)
+        return Layout(codes, tokens, self.boundary, self.tasks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +267,7 @@ class BareConfig:
 
     def build(self, codes: int, tokens: int) -> BareLayout:
         """The layout over a tokenizer of `codes` codes and `tokens` tokens an image."""
-        return BareLayout(codes, tokens, self.reserved)
+        return BareLayout(codes, tokens, reserved=self.reserved)
 
 
 LayoutConfig = MarkedConfig | BareConfig

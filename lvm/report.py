@@ -173,13 +173,15 @@ def _scores(title: str, rows: dict[str, dict], columns: Iterable[Column]) -> Tab
 
 
 def _wrong_tasks(rows: dict[str, dict]) -> Table:
-    title = ("Wrong-task prompts: whose pairs were shown; share of answers of that task's kind, of its right "
-             "answers, of the usual kind")
-    table = _table(title, ["shown", "follows", "judge", "usual"])
+    title = ("Wrong-task prompts, and whose pairs they show. Shares: of answers of that task's kind; the same "
+             "when that task is the right one; of its right answers; of answers of the usual kind")
+    table = _table(title, ["shown", "follows", "right", "judge", "usual"])
     for name, found in rows.items():
         if wrong := found["wrong_task"]:
-            shares = wrong["follows"], wrong["judge"], found["scores"][WRONG]["kind"]
-            table.add_row(name, wrong["task"], *(f"{share:.2f}" for share in shares))
+            own = rows[wrong["task"]]["scores"]["answer"]["kind"] if wrong["task"] in rows else None
+            shares = wrong["follows"], own, wrong["judge"], found["scores"][WRONG]["kind"]
+            cells = ("" if share is None else f"{share:.2f}" for share in shares)
+            table.add_row(name, wrong["task"], *cells)
     return table
 
 

@@ -1,15 +1,17 @@
-"""What examples are worth: nats of answers by the number of pairs before them, and a sheet to look at.
+"""What examples are worth: nats of answers by the number of rows before them, and a sheet to look at.
 
-Letters: b sentences, k pairs, i = 2 k images, t tokens of an image, v vocabulary; j codes in a row.
+Letters: b sentences, k images asked for, i images, t tokens of an image, v vocabulary; j codes in a row.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from lvm.data import Kept
 from lvm.generate import answers
 from lvm.layout import Layout
 from vqtok.gpt.model import GPT
@@ -18,54 +20,71 @@ from vqtok.tokenizers.tokenizer import VQTokenizer
 
 
 @torch.inference_mode()
-def nats_by_shots(gpt: GPT, layout: Layout, sentences: Tensor, batch: int = 16) -> Tensor:
-    """(b, k, t) nats of every token of the k-th answer, which has k - 1 pairs before it.
+def nats_of(gpt: GPT, layout: Layout, sentences: Tensor, asked: Sequence[bool], batch: int = 16) -> Tensor:
+    """(b, k, t) nats of every token of the images asked for, each given all before it.
+
+    Of pairs, the k-th answer has k - 1 pairs before it.
 
     Args:
         gpt: In evaluation mode.
         layout: Its ids.
-        sentences: (b, 2 k, t) codes of pairs, answers at odd places.
+        sentences: (b, i, t) codes.
+        asked: (i,) which images.
         batch: Sentences at once.
     """
+    weights = layout.weights(asked, query=0.0)
     found = []
     for part in sentences.to(gpt.embed.weight.device).split(batch):
         ids = layout.prompt(part)
-        counted = layout.weights(part.shape[1], query=0.0)[: ids.shape[1] - 1].bool()  # not an EOS
-        where = counted.expand(len(part), -1).to(ids.device)
+        where = (weights[: ids.shape[1]] > 0)[1:].expand(len(part), -1).to(ids.device)  # not an EOS
         nats = F.cross_entropy(gpt(ids[:, :-1], where=where), ids[:, 1:][where], reduction="none")
+        if len(nats) < len(part) * sum(asked) * layout.tokens:  # a bare sentence's first code is no target
+            nats = F.pad(rearrange(nats, "(b n) -> b n", b=len(part)), (1, 0)).flatten()
         found.append(rearrange(nats, "(b k t) -> b k t", b=len(part), t=layout.tokens))
     return torch.cat(found).cpu()
 
 
-def validation_losses(gpt: GPT, layout: Layout, kept: dict[str, Tensor]) -> dict[str, float]:
-    """Nats per token of held-out answers: over all tasks, by shots, of the first row, and by task.
+def validation_losses(gpt: GPT, layout: Layout, kept: dict[str, Kept]) -> dict[str, float]:
+    """Nats per token of held-out answers: of pairs by shots and of their first row, and by task.
 
     Args:
         gpt: In evaluation mode.
         layout: Its ids.
-        kept: Task -> (b, 2 k, t) codes; by task it is the k-th answer that counts.
+        kept: Task -> sentences; by task it is the last answer of pairs that counts, of other rows all of
+            what is asked for.
     """
-    by_task = {name: nats_by_shots(gpt, layout, sentences) for name, sentences in kept.items()}
-    row = math.isqrt(layout.tokens)
-    # (k,), each task counting alike
-    every = torch.stack([nats.mean((0, 2)) for nats in by_task.values()]).mean(0)
-    first = torch.stack([nats[..., :row].mean((0, 2)) for nats in by_task.values()]).mean(0)
-    shots = {f"validation/{name}/{k}_shots": float(nats[k])
-             for name, nats in (("answer", every), ("first_row", first)) for k in range(len(nats))}
-    tasks = {f"validation/task/{name}": float(nats[:, -1].mean()) for name, nats in by_task.items()}
-    return {"validation/loss": float(every.mean())} | shots | tasks
+    by_task = {name: nats_of(gpt, layout, held.images, held.asked.tolist()) for name, held in kept.items()}
+    pairs = [by_task[name] for name, held in kept.items() if held.pairs]
+    means = [nats.mean() for nats in pairs or by_task.values()]
+    found = {"validation/loss": float(torch.stack(means).mean())}
+    if pairs:
+        row = math.isqrt(layout.tokens)
+        # (k,), each task counting alike
+        every = torch.stack([nats.mean((0, 2)) for nats in pairs]).mean(0)
+        first = torch.stack([nats[..., :row].mean((0, 2)) for nats in pairs]).mean(0)
+        found |= {f"validation/{name}/{k}_shots": float(nats[k])
+                  for name, nats in (("answer", every), ("first_row", first)) for k in range(len(nats))}
+    last = {name: float((nats[:, -1] if kept[name].pairs else nats).mean()) for name, nats in by_task.items()}
+    losses = {f"validation/task/{name}": nats for name, nats in last.items()}
+    return found | losses | {f"validation/perplexity/{name}": math.exp(nats) for name, nats in last.items()}
 
 
-def answer_sheet(gpt: GPT, tokenizer: VQTokenizer, layout: Layout, kept: dict[str, Tensor]) -> Tensor:
-    """(3, H, W), a line for every task: pairs of one held-out sentence, its query, the answer, the truth.
+def answer_sheet(gpt: GPT, tokenizer: VQTokenizer, layout: Layout, kept: dict[str, Kept]) -> Tensor:
+    """(3, H, W), a line for every task: one held-out sentence, its last image as answered, and as it is.
 
     All as the tokenizer decodes them, so that only the transformer's part in an error is seen.
     """
-    sentences = torch.stack([sentences[0] for sentences in kept.values()])  # (b, i, t)
-    prompts = sentences[:, :-1].to(gpt.embed.weight.device)
-    found = answers(gpt, layout, prompts, Sampling(temperature=0.0)).cpu()
-    lines = torch.cat([sentences[:, :-1], found[:, None], sentences[:, -1:]], dim=1)
-    grids = rearrange(lines, "b i (r j) -> (b i) r j", j=math.isqrt(layout.tokens))
     device = next(tokenizer.parameters()).device
-    images = torch.cat([tokenizer.decode(part.to(device)).cpu() for part in grids.split(64)])
-    return rearrange(images, "(b i) c h w -> c (b h) (i w)", b=len(lines))
+    longest = max(held.images.shape[1] for held in kept.values()) + 1
+    lines = []
+    for held in kept.values():
+        sentence = held.images[0]  # (i, t)
+        prompt = sentence[None, :-1].to(gpt.embed.weight.device)
+        if prompt.shape[1] or layout.lead:
+            found = answers(gpt, layout, prompt, Sampling(temperature=0.0)).cpu()
+            sentence = torch.cat([sentence[:-1], found, sentence[-1:]])
+        grids = rearrange(sentence, "i (r j) -> i r j", j=math.isqrt(layout.tokens))
+        images = tokenizer.decode(grids.to(device)).cpu()
+        blank = images.new_ones(longest - len(images), *images.shape[1:])
+        lines.append(rearrange(torch.cat([images, blank]), "i c h w -> c h (i w)"))
+    return torch.cat(lines, dim=1)

@@ -2,18 +2,23 @@
 
     accelerate launch -m lvm.train --config recipes/lvm/emoji64.yaml
 
-Letters: b sentences, t tokens, v vocabulary.
+Letters: b contexts, t tokens, n tokens that count, v vocabulary.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from lvm.layout import Layout
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lvm.data import SentencesConfig, contexts, sources
+from lvm.layout import MarkedConfig
 from lvm.model import LVM, LVMConfig, seed_embeddings, usable
-from lvm.sentences import Sentences, SentencesConfig, sources
+from lvm.sentences import Sample
 from lvm.shots import answer_sheet, validation_losses
+from lvm.task_losses import TaskLosses
 from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.loss import next_token_loss
 from vqtok.gpt.model import GPT
 from vqtok.tokenizers import load_tokenizer
 from vqtok.tokenizers.tokenizer import VQTokenizer
@@ -30,9 +35,11 @@ class TrainConfig:
     Args:
         run: Folder, seed, precision.
         data: Sentences.
-        gpt: Shape of the transformer.
+        gpt: Shape of the transformer; a context has as many tokens as its length.
         optim: Weight decay, betas, clipping.
         lr: Learning rate by the step; its `steps` are the length of the run.
+        boundary: Whether an id stands before every image.
+        balance: Whether each task's loss is divided by its running mean, so that all tasks pull alike.
         average: Decay of the moving average of the weights, which is what is evaluated and saved.
         eval_steps: Steps between two evaluations.
         save_steps: Steps between two checkpoints.
@@ -43,6 +50,8 @@ class TrainConfig:
     gpt: GPTConfig
     optim: OptimConfig
     lr: LRConfig
+    boundary: bool = False
+    balance: bool = False
     average: float = 0.998
     eval_steps: int = 500
     save_steps: int = 250
@@ -52,36 +61,54 @@ def train(config: TrainConfig) -> None:
     """Train a transformer; `config.run.folder` receives checkpoints, pictures, metrics and `model/`."""
     run = Run(config.run)
     tokenizer = usable(load_tokenizer(config.data.tokenizer), config.data.tokenizer)
-    layout = Layout(tokenizer.vocab, tokenizer.tokens)
-    LVMConfig(tokenizer=tokenizer.config, gpt=config.gpt)  # refuses a wrong vocabulary before all is trained
     tasks, kept = sources(config.data, tokenizer)
+    told = tuple(tasks) if config.data.untold < 1 else ()
+    bundle = LVMConfig(
+        tokenizer=tokenizer.config, gpt=config.gpt, layout=MarkedConfig(boundary=config.boundary, tasks=told)
+    )  # refuses a wrong vocabulary before all is trained
+    layout = bundle.layout.build(tokenizer.vocab, tokenizer.tokens)
+    source = contexts(config.data, tasks, layout, config.gpt.length, config.run.seed)
     gpt = GPT(config.gpt)
     seed_embeddings(gpt, tokenizer, config.run.seed)
     gpt, optimizer = run.prepare(gpt, optimizer_for(gpt, config.optim, inside=gpt.blocks))
     average = run.ema(gpt, config.average)
-    source = Sentences(tasks, layout, config.data.pairs, config.run.seed, config.data.spoil)
-    weights = layout.weights(2 * config.data.pairs, config.data.query_weight).to(run.device)  # (t - 1,)
-    counted = weights > 0
+    means = run.hold(TaskLosses(source.names))
     run.resume()
-    for ids, seen in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):  # (b, t)
+    for sample in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):
         with run.accumulate(gpt):
-            where = counted.expand(len(ids), -1)
-            logits = gpt(seen[:, :-1], where=where)  # (b counted, v)
-            loss = next_token_loss(logits, ids[:, 1:][where], weights.expand(len(ids), -1)[where])
-            run.update(loss, optimizer, lr=cosine(run.step, config.lr), clip=config.optim.clip)
+            nats, weights, which = losses(gpt, sample)  # (n,) each
+            means.count(nats, which)
+            factors = means.factors(which) if config.balance else 1.0
+            total = weights.sum()
+            loss, rate = (nats * weights * factors).sum() / total, cosine(run.step, config.lr)
+            if run.update(loss, optimizer, lr=rate, weight=total, clip=config.optim.clip):
+                means.settle(partial(run.accelerator.reduce, reduction="sum"))
+        if run.every(config.run.log_steps):
+            run.log(means.facts())
         if run.every(config.eval_steps):
             run.log(validation_losses(average.model, layout, kept))
             run.show("answers", answer_sheet(average.model, tokenizer, layout, kept))
         if run.every(config.save_steps):
             run.save()
     if run.main:
-        save(average.model, tokenizer, config.run.folder / "model")
+        save(average.model, tokenizer, bundle, config.run.folder / "model")
     run.finish()
 
 
-def save(gpt: GPT, tokenizer: VQTokenizer, folder: Path) -> None:
+def losses(gpt: nn.Module, sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
+    """Nats, weights and tasks (n,) of the tokens of contexts (b, t) that count."""
+    weights = sample.weights[:, 1:]
+    where = weights > 0
+    # Padding comes after all else, so that one sentence a context needs no mask.
+    packed = bool((where & (sample.sentences[:, 1:] > 0)).any())
+    logits = gpt(sample.seen[:, :-1], where=where, documents=sample.sentences[:, :-1] if packed else None)
+    nats = F.cross_entropy(logits, sample.ids[:, 1:][where], reduction="none")
+    return nats, weights[where], sample.tasks[:, 1:][where]
+
+
+def save(gpt: GPT, tokenizer: VQTokenizer, bundle: LVMConfig, folder: Path) -> None:
     """Write transformer and tokenizer as one LVM."""
-    model = LVM(LVMConfig(tokenizer=tokenizer.config, gpt=gpt.config))
+    model = LVM(bundle)
     model.gpt.load_state_dict(gpt.state_dict())
     model.tokenizer.load_state_dict(tokenizer.state_dict())
     model.save_pretrained(folder)

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from vqtok.data.emoji import SIZE, Emoji
+from vqtok.data.views import hue_matrix
 
 WHITE = (1.0, 1.0, 1.0)
 COUNTS = (0.75, 0.13, 0.06, 0.06)  # share of scenes with one, two, three and four emoji
@@ -28,8 +29,6 @@ ROOMS = {  # left, top, right, bottom
 }
 TURNED = 0.4  # share of emoji that are turned
 HUED, COLORED = 0.15, 0.5  # shares of scenes with shifted hues, and with a colored background
-# Hue turns about the gray axis keep lightness: this matrix is the rotation generator in RGB.
-GRAY_AXIS = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
 
 
 @dataclass(frozen=True)
@@ -126,14 +125,8 @@ def _layer(placed: Placed, style: str) -> tuple[np.ndarray, np.ndarray]:
     layer = np.asarray(picture, np.float32) / 255
     color, alpha = layer[..., :3], layer[..., 3:]
     if placed.hue and style != "line":
-        color = color @ _hue(placed.hue).T
+        color = color @ hue_matrix(placed.hue).T
     return color.clip(0, alpha), alpha  # resizing overshoots, and would leave a halo where alpha is zero
-
-
-def _hue(radians: float) -> np.ndarray:
-    """(3, 3) rotation of RGB about the gray axis (Rodrigues' formula)."""
-    turn = np.eye(3) + np.sin(radians) * GRAY_AXIS + (1 - np.cos(radians)) * GRAY_AXIS @ GRAY_AXIS
-    return turn.astype(np.float32)
 
 
 @lru_cache(maxsize=8192)

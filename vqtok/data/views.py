@@ -14,6 +14,8 @@ from torch import Tensor
 
 HOLE_GRAY = 0.5
 NOISE = 0.2  # standard deviation of the noise, in units of white
+# Hue turns about the gray axis keep lightness: this matrix is the rotation generator in RGB.
+GRAY_AXIS = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
 BLUR = 2.5  # standard deviation of the blur, in pixels of a 64-pixel image
 
 
@@ -81,6 +83,44 @@ def edges(image: Tensor) -> Tensor:
     horizontal, vertical = F.conv2d(luma, across), F.conv2d(luma, across.transpose(2, 3))
     strength = (horizontal.square() + vertical.square()).sqrt()[0] * 0.75
     return (1 - strength.clamp(0, 1)).expand_as(image).contiguous()
+
+
+def hue_matrix(radians: float) -> np.ndarray:
+    """(3, 3) float32 turn of RGB about the gray axis (Rodrigues' formula): hues turn, lightness stays."""
+    turn = np.eye(3) + np.sin(radians) * GRAY_AXIS + (1 - np.cos(radians)) * GRAY_AXIS @ GRAY_AXIS
+    return turn.astype(np.float32)
+
+
+def hue_turned(image: Tensor, radians: float) -> Tensor:
+    """Turn all hues; what leaves [0, 1] is clipped."""
+    return torch.einsum("dc,chw->dhw", torch.from_numpy(hue_matrix(radians)), image).clamp(0, 1)
+
+
+def tinted(image: Tensor, dark: np.ndarray, light: np.ndarray) -> Tensor:
+    """Luma as a color between two, (3,) each in [0, 1]: a print in two inks."""
+    luma, inks = gray(image), torch.from_numpy(np.stack([dark, light])).to(image.dtype)
+    return torch.lerp(*inks[:, :, None, None].expand(-1, *image.shape), luma)
+
+
+def shifted(image: Tensor, down: int, right: int) -> Tensor:
+    """Move by pixels; what leaves on one side comes in on the other."""
+    return image.roll((down, right), (-2, -1))
+
+
+def turned(image: Tensor, degrees: float) -> Tensor:
+    """Turn counter-clockwise about the middle; corners that come in are white."""
+    angle = math.radians(degrees)
+    turn = torch.tensor([[math.cos(angle), -math.sin(angle), 0.0], [math.sin(angle), math.cos(angle), 0.0]])
+    grid = F.affine_grid(turn[None], [1, *image.shape], align_corners=False)
+    return 1 - F.grid_sample(1 - image[None], grid, align_corners=False)[0].clamp(0, 1)
+
+
+def zoomed(image: Tensor, top: float, left: float, side: float) -> Tensor:
+    """Enlarge the square whose upper left corner and side are given as shares of the image's."""
+    height, width = image.shape[-2:]
+    rows, columns = round(height * side), round(width * side)
+    part = image[..., round(height * top) :, round(width * left) :][..., :rows, :columns]
+    return F.interpolate(part[None], (height, width), mode="bilinear", align_corners=False)[0].clamp(0, 1)
 
 
 def window(image: Tensor, size: int, rng: np.random.Generator) -> Tensor:

@@ -158,6 +158,19 @@ def test_misleading_prompts_can_be_left_out(model: LVM, judge: KindClassifier, r
     assert found == replace(full, scores=scores, misled={}, wrong_task={})
 
 
+def test_members_kept_from_training_are_asked_apart(model: LVM, judge: KindClassifier):
+    """Under a name of their own, as held out; questions of either are of its own members, in turn."""
+    found = evaluate(model, Job(names=2, shots=(1,), answer_shots=1, floors=False), [task("turn")], judge)
+    assert [*found.tasks] == ["turn", "turn, held-out members"]
+    assert [report.held_out for report in found.tasks.values()] == [False, True]
+    members = {"turn": range(64), "turn, held-out members": range(64, 128)}
+    for name, numbers in members.items():
+        sat = exam(task("turn"), questions(2, 1, seed=0), model.tokenizer, numbers)
+        pictures = torch.stack([sat.pairs[sat.shown[:, 0], 0], sat.pairs[sat.shown[:, 0], 1]], dim=1)
+        assert torch.equal(found.pictures[name][:, :2], pictures)
+    assert found.trained["kind"] == found.tasks["turn"].scores["answer"]["kind"]
+
+
 def test_what_does_not_fit_is_refused(model: LVM, judge: KindClassifier):
     """More pairs than the model takes; a task the judge was not taught."""
     with pytest.raises(ValueError, match=r"shots \[0, 4\] leave \[0, 3\]"):
@@ -177,7 +190,7 @@ def test_the_command_writes_report_and_sheet(
     """Tables on the screen; report.json and sheet.png, of the model and judge named."""
     model.save_pretrained(tmp_path / "lvm")
     judge.save_pretrained(tmp_path / "kind")
-    monkeypatch.setattr(evaluation, "TASKS", ASKED[2:])  # two suffice here
+    monkeypatch.setattr(evaluation, "PAIR_TASKS", ASKED[2:])  # two suffice here
     out = tmp_path / "out"
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     written = main(["--model", str(tmp_path / "lvm"), "--judge", str(tmp_path / "kind"), "--names", "2",

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lvm.exam import Row, exam, questions
-from lvm.tasks import Task, task
+from lvm.rules import Task
+from lvm.tasks import task
 from vqtok.data.emoji import load_emoji
 from vqtok.tokenizers.tokenizer import VQTokenizer
 

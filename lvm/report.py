@@ -173,8 +173,8 @@ def _scores(title: str, rows: dict[str, dict], columns: Iterable[Column]) -> Tab
 
 
 def _wrong_tasks(rows: dict[str, dict]) -> Table:
-    title = ("Wrong-task prompts, and whose pairs they show. Shares: of answers of that task's kind; the same "
-             "when that task is the right one; of its right answers; of answers of the usual kind")
+    title = ("Wrong-task prompts: whose pairs were shown; shares of answers of that task's kind, here and "
+             "where it is the right one; of its right answers; of answers of the usual kind")
     table = _table(title, ["shown", "follows", "right", "judge", "usual"])
     for name, found in rows.items():
         if wrong := found["wrong_task"]:

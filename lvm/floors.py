@@ -48,41 +48,37 @@ def wrong_exam(sat: Exam, tokenizer: VQTokenizer, known: Sequence[Task] = PAIR_T
     """The same questions asked for another trained task, whose name is the exam's `task`.
 
     Its x are those of `sat`, to the pixel, so that a query belongs to both, and only the pairs say which is
-    meant. The first task that allows that is taken, beginning with the next one in `known` and going round:
+    meant. It is chosen among
 
-    1. one that makes the same x of the same drawings and random numbers, as all tasks that start from shaded
+    1. tasks that make the same x of the same drawings and random numbers, as all that start from shaded
        drawings do, both that find or fill holes, or all views;
-    2. else one that takes any picture as it is, as views do. It is asked of this task's x, and the pairs
-       shown are made of x of this kind too.
+    2. where there is none, tasks that take any picture as it is, as views do. They are asked of this task's
+       x, and the pairs shown are made of such x too.
 
-    A task that asks for the same answers as this one is passed over, and so are parametrised ones.
-    Compositions come last: who fails at one may still have followed the prompt.
+    Of several each has its turn, by the place of this task in `known`. Left out are parametrised tasks, tasks
+    that mostly ask for the same answers as this one, and, if others serve, compositions: who fails at one may
+    still have followed the prompt.
 
     Raises:
         ValueError: if there is no such task.
     """
-    for other, rows in _candidates(sat, known):
-        pairs = torch.stack([*_pairs(other, rows, sat.task)])
-        # The drawings themselves, not pictures of them, tell which tasks ask for the same.
-        return examined(other, sat.rows, pairs, sat.asked, sat.shown, tokenizer)
+    names = [task.name for task in known]
+    turn = names.index(sat.task.name) if sat.task.name in names else 0
+    others = [task for task in known
+              if not task.held_out and task.members == 1 and task.name != sat.task.name]
+    pictures = [replace(row, origin=Picture(x)) for row, x in zip(sat.rows, sat.pairs[:, 0], strict=True)]
+    views = [task for task in others if task.of == "picture"]
+    for rows, tasks in ((sat.rows, others), (pictures, views)):
+        able = [other for other in tasks if _serves(other, rows, sat)]
+        able = [other for other in able if other.kind != "composition"] or able
+        if able:
+            other = able[turn % len(able)]
+            pairs = torch.stack([*_pairs(other, rows, sat.task)])
+            # The drawings themselves, not pictures of them, tell which tasks ask for the same.
+            return examined(other, sat.rows, pairs, sat.asked, sat.shown, tokenizer)
     raise ValueError(
         f"no trained task takes the x of {sat.task.name!r}: leave out the floors, or add one to lvm/tasks.py"
     )
-
-
-def _candidates(sat: Exam, known: Sequence[Task]) -> Iterator[tuple[Task, list[Row]]]:
-    """Tasks that take this exam's x, the best first, and what their pairs are made of."""
-    names = [task.name for task in known]
-    first = names.index(sat.task.name) + 1 if sat.task.name in names else 0
-    others = [task for task in [*known[first:], *known[:first]]
-              if not task.held_out and task.members == 1 and task.name != sat.task.name]
-    others.sort(key=lambda task: task.kind == "composition")
-    drawn = list(sat.rows)
-    pictures = [replace(row, origin=Picture(x)) for row, x in zip(drawn, sat.pairs[:, 0], strict=True)]
-    for rows, fits in ((drawn, others), (pictures, [task for task in others if task.of == "picture"])):
-        for other in fits:
-            if _serves(other, rows, sat):
-                yield other, rows
 
 
 def _serves(other: Task, rows: Sequence[Row], sat: Exam) -> bool:

@@ -211,7 +211,7 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
     elif arguments.what == "protocols":
         from lvm.protocols.evaluate import main as evaluate
     else:
-        from lvm.evaluate import main as evaluate
+        from workbench.shots import main as evaluate
     evaluate(rest)
 
 

@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from lvm import evaluate as evaluation
 from lvm.encode import Job, encode
+from lvm.kind import KindClassifier, KindConfig
 from lvm.layout import Layout
 from lvm.model import LVM, LVMConfig
+from lvm.report import Report
+from lvm.tasks import task
 from vqtok.gpt.config import GPTConfig
 from vqtok.tokenizers.autoencoder import AutoencoderConfig
 from vqtok.tokenizers.quantizers.vq import VQConfig
@@ -45,6 +49,20 @@ def model() -> LVM:
         for weight in (model.gpt.embed.weight, model.gpt.head.weight):
             weight.normal_(std=0.5)
     return model
+
+
+@pytest.fixture(scope="session")
+def judge() -> KindClassifier:
+    """Untrained."""
+    torch.manual_seed(0)
+    return KindClassifier(KindConfig(channels=(8, 8))).eval()
+
+
+@pytest.fixture(scope="session")
+def report(model: LVM, judge: KindClassifier) -> Report:
+    """Three names, four tasks, one of them held out."""
+    asked = [task(name) for name in ("shaded to line", "shaded to mask", "invert", "upend")]
+    return evaluation.evaluate(model, evaluation.Job(names=3, shots=(0, 1, 3)), tasks=asked, judge=judge)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_every_verb_is_listed(verb: str, capsys: pytest.CaptureFixture[str]):
     ("argv", "module"),
     [
         (["encode"], "vqtok.tokenizers.encode"),
-        (["evaluate", "lvm"], "lvm.evaluate"),
+        (["evaluate", "lvm"], "workbench.shots"),
         (["evaluate", "imagegpt"], "imagegpt.evaluate"),
         (["evaluate", "protocols"], "lvm.protocols.evaluate"),
         (["probe"], "workbench.probe"),

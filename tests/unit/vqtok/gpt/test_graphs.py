@@ -7,9 +7,10 @@ import torch
 
 from vqtok.gpt.cache import KVCache, SharedKVCache
 from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.generation import Prompt, generate, stream
+from vqtok.gpt.generation import generate, stream
 from vqtok.gpt.graphs import Captured, StaticKVCache, repeated
 from vqtok.gpt.guidance import CutOff
+from vqtok.gpt.prompts import Prompt
 from vqtok.gpt.sampling import Sampling
 
 CONFIG = GPTConfig(vocab=23, length=14, width=32, depth=2, heads=4, kv_heads=2, period=5)
@@ -48,8 +49,8 @@ def test_a_static_cache_begins_again(gpt):
 
 def test_on_a_cpu_a_step_is_called_as_it_is(gpt):
     """With the growing cache, which reads what is filled and no more."""
-    cache = KVCache(CONFIG, batch=2)
-    assert repeated(lambda cache, ids: (cache, ids), cache, torch.zeros(2))(3) == (cache, 3)
+    caches = (KVCache(CONFIG, batch=2),)
+    assert repeated(lambda caches, ids: (caches, ids), caches, torch.zeros(2))(3) == (caches, 3)
 
 
 @pytest.mark.gpu
@@ -67,7 +68,7 @@ def test_captured_steps_draw_what_steps_draw(gpt, candidates, monkeypatch):
     seeds = range(2 * candidates)
     arguments = (gpt, prompt, 9, sampling, seeds, allowed, candidates, known)
     captured = generate(*arguments)
-    monkeypatch.setattr("vqtok.gpt.generation.repeated", lambda step, cache, *_: partial(step, cache))
+    monkeypatch.setattr("vqtok.gpt.generation.repeated", lambda step, caches, *_: partial(step, caches))
     assert torch.equal(generate(*arguments), captured)
 
 
@@ -93,7 +94,7 @@ def test_captured_steps_count(gpt):
     gpt.cuda()(torch.zeros(2, 5, dtype=torch.int64, device="cuda"), cache=cache)
     ids = torch.zeros(2, dtype=torch.int64, device="cuda")
     with torch.inference_mode():
-        step = Captured(lambda cache, ids: gpt(ids[:, None], cache)[:, 0].argmax(-1), cache, ids)
+        step = Captured(lambda caches, ids: gpt(ids[:, None], caches[0])[:, 0].argmax(-1), [cache], ids)
         for _ in range(5):
             ids = step(ids)
     assert cache.filled == 10

@@ -3,12 +3,13 @@
 Letters: b sequences, p prompts (those that vote together being one), t prompt tokens, v vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vqtok.gpt.cache import Cache
@@ -74,21 +75,32 @@ def stream(
     What it yields are views of one tensor, whose numbers are there as soon as the device has drawn them. The
     model's dropout is off until the last token, or until the iterator is closed.
     """
-    prompt = prompt if isinstance(prompt, Prompt) else Prompt(ids=prompt)
-    guided = scales(sampling.guidance, count)
-    prompt = with_null(gpt, prompt) if guided else prompt
-    check_prompt(gpt, prompt, count, candidates)
-    rows, device = prompt.sequences * candidates, prompt.ids.device
-    check_random(sampling, generator)
-    _check_tokens(allowed, known, rows, count, gpt.config.vocab)
-    course = _Course(
-        scales=torch.tensor(guided, device=device),
-        darts=throw(_sources(generator, rows), rows, count, device) if sampling.temperature > 0 else None,
-        allowed=None if allowed is None else allowed.to(device).expand(count, -1),
-        known=None if known is None else known.to(device).T,
-    )
-    drawn = torch.empty(rows, count, dtype=torch.int64, device=device)
-    return _stream(gpt, prompt, drawn, sampling, course)
+    prompt, course = _prepared(gpt, prompt, count, sampling, generator, allowed, candidates, known)
+    drawn = torch.empty(prompt.sequences * candidates, count, dtype=torch.int64, device=prompt.ids.device)
+    return _stream(gpt, prompt, sampling, course, drawn)
+
+
+def generate_scored(
+    gpt: GPT,
+    prompt: Prompt | Tensor,
+    count: int,
+    sampling: Sampling,
+    generator: torch.Generator | Sequence[int] | None = None,
+    allowed: Tensor | None = None,
+    candidates: int = 1,
+    known: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What `generate` draws, and what every token costs: (b, count) ids, and (b, count) float32 nats.
+
+    Nats are minus log-probabilities by the model's own odds of all ids: at temperature 1, without guidance
+    and whatever is allowed. Those of prompts that vote are by the mean of their log-probabilities.
+    """
+    prompt, course = _prepared(gpt, prompt, count, sampling, generator, allowed, candidates, known)
+    shape, device = (prompt.sequences * candidates, count), prompt.ids.device
+    drawn, nats = torch.empty(shape, dtype=torch.int64, device=device), torch.empty(shape, device=device)
+    for _ in _stream(gpt, prompt, sampling, course, drawn, nats):
+        pass
+    return drawn, nats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,41 +126,78 @@ class _Course:
         return scale, *(None if row is None else row[place] for row in rows)
 
 
-def _stream(gpt: GPT, prompt: Prompt, drawn: Tensor, sampling: Sampling, course: _Course) -> Iterator[Tensor]:
-    """Fills `drawn` (b, count) token by token, and yields what is filled."""
+def _prepared(
+    gpt: GPT,
+    prompt: Prompt | Tensor,
+    count: int,
+    sampling: Sampling,
+    generator: torch.Generator | Sequence[int] | None,
+    allowed: Tensor | None,
+    candidates: int,
+    known: Tensor | None,
+) -> tuple[Prompt, _Course]:
+    """Arguments of `generate`, checked: the whole prompt, and what choices take.
+
+    Raises:
+        ValueError: as `generate`.
+    """
+    prompt = prompt if isinstance(prompt, Prompt) else Prompt(ids=prompt)
+    guided = scales(sampling.guidance, count)
+    prompt = with_null(gpt, prompt) if guided else prompt
+    check_prompt(gpt, prompt, count, candidates)
+    rows, device = prompt.sequences * candidates, prompt.ids.device
+    check_random(sampling, generator)
+    _check_tokens(allowed, known, rows, count, gpt.config.vocab)
+    return prompt, _Course(
+        scales=torch.tensor(guided, device=device),
+        darts=throw(_sources(generator, rows), rows, count, device) if sampling.temperature > 0 else None,
+        allowed=None if allowed is None else allowed.to(device).expand(count, -1),
+        known=None if known is None else known.to(device).T,
+    )
+
+
+def _stream(
+    gpt: GPT, prompt: Prompt, sampling: Sampling, course: _Course, drawn: Tensor, nats: Tensor | None = None
+) -> Iterator[Tensor]:
+    """Fills `drawn` (b, count) token by token, and yields what is filled; also `nats`, if there are."""
     rows, count = drawn.shape
     guided = len(course.scales)
+    pick = partial(_pick, sampling, nats is not None)
     with drawing(gpt, count) as gpt:
-        with torch.inference_mode():
-            scores, panel, caches = read(gpt, prompt, rows // prompt.sequences, count, guided > 0)
-            drawn[:, 0] = ids = _pick(sampling, scores, *course.at(0))
-        yield drawn[:, :1]
-        for place in range(1, count):
+        for place in range(count):
             with torch.inference_mode():
                 given = course.at(place)
-                if place in (1, guided):  # from the end of guidance on, the unconditional half is left out
-                    panel, caches = (panel, caches) if place < guided else panel.conditional(caches, rows)
-                    step = repeated(partial(_step, gpt, sampling, panel), caches, ids, *given)
-                drawn[:, place] = ids = step(ids, *given)
+                if place == 0:
+                    scores, panel, caches = read(gpt, prompt, rows // prompt.sequences, count, guided > 0)
+                    ids, cost = pick(scores, *given)
+                else:
+                    if place in (1, guided):  # where guidance ends, the unconditional half is left out
+                        panel, caches = (panel, caches) if place < guided else panel.conditional(caches, rows)
+                        step = repeated(partial(_step, gpt, panel, pick), caches, ids, *given)
+                    ids, cost = step(ids, *given)
+                drawn[:, place] = ids
+                if cost is not None:
+                    nats[:, place] = cost
             yield drawn[:, : place + 1]
 
 
 def _step(
-    gpt: GPT, sampling: Sampling, panel: Panel, caches: Sequence[Cache], ids: Tensor, *given: Tensor | None
-) -> Tensor:
-    """The ids (b,) that follow ids (b,); `given` is what `_Course.at` gives."""
-    return _pick(sampling, panel.hear(gpt, caches, ids), *given)
+    gpt: GPT, panel: Panel, pick: Callable, caches: Sequence[Cache], ids: Tensor, *given: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """What `_pick` gives behind ids (b,); `given` is what `_Course.at` gives."""
+    return pick(panel.hear(gpt, caches, ids), *given)
 
 
 def _pick(
     sampling: Sampling,
+    scored: bool,
     scores: list[Tensor],
     scale: Tensor | None,
     darts: Tensor | None,
     allowed: Tensor | None,
     known: Tensor | None,
-) -> Tensor:
-    """Ids (b,) by scores (b, v), conditional and, where they are guided, unconditional ones."""
+) -> tuple[Tensor, Tensor | None]:
+    """Ids (b,) by scores (b, v), conditional and, where guided, unconditional ones; their nats if asked."""
     logits = scores[0]
     if scale is not None:
         conditional, unconditional = scores
@@ -156,7 +205,8 @@ def _pick(
         push = (conditional - unconditional).nan_to_num(nan=0.0)
         logits = conditional + (scale - 1) * push
     ids = choose(logits, sampling, darts, allowed)
-    return ids if known is None else torch.where(known < 0, ids, known)
+    ids = ids if known is None else torch.where(known < 0, ids, known)
+    return ids, F.cross_entropy(scores[0], ids, reduction="none") if scored else None
 
 
 def _sources(source: torch.Generator | Sequence[int], rows: int) -> torch.Generator | list[torch.Generator]:

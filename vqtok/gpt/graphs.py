@@ -9,6 +9,7 @@ Letters: b batch, t new tokens, s room in tokens, m key/value heads, k head widt
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 from vqtok.gpt.cache import Cache, KVCache, Shared, SharedKVCache
 from vqtok.gpt.masks import Places
 
-Step = Callable[..., Tensor]  # (caches, *tensors or None) -> tensor
+Step = Callable[..., Any]  # (caches, *tensors or None) -> tensor, or several
 
 
 class StaticKVCache:
@@ -94,7 +95,7 @@ class Captured:
         with torch.cuda.graph(self._graph, stream=stream):
             self._output = step(static, *self._inputs)
 
-    def __call__(self, *inputs: Tensor | None) -> Tensor:
+    def __call__(self, *inputs: Tensor | None) -> Any:
         """Run it; waits for nothing."""
         for held, tensor in zip(self._inputs, inputs, strict=True):
             if held is not None:
@@ -105,7 +106,7 @@ class Captured:
         return self._output
 
 
-def repeated(step: Step, caches: Sequence[Cache], *inputs: Tensor | None) -> Callable[..., Tensor]:
+def repeated(step: Step, caches: Sequence[Cache], *inputs: Tensor | None) -> Step:
     """The step with its caches, for many calls with inputs like these; a CUDA graph where there are such."""
     if inputs[0].device.type == "cuda" and hasattr(torch.cuda, "CUDAGraph"):
         return Captured(step, caches, *inputs)

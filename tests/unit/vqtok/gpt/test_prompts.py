@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.generation import generate
+from vqtok.gpt.generation import generate, generate_scored
 from vqtok.gpt.guidance import Constant, CutOff, Linear, PowerCosine, scales
 from vqtok.gpt.model import GPT
 from vqtok.gpt.prefix import ClassesConfig
@@ -90,6 +90,22 @@ def test_votes_and_unlike_prompts_leave_candidates_and_known_ids_their_meaning(g
     drawn = generate(gpt, prompt, 9, sampling, range(6), candidates=3)
     known = torch.where(ids_of(6, 9, seed=2) < 12, drawn, -1)
     assert torch.equal(generate(gpt, prompt, 9, sampling, range(6), candidates=3, known=known), drawn)
+
+
+@pytest.mark.parametrize("guidance", [None, CutOff(scale=2, share=0.5)])
+@pytest.mark.parametrize("candidates", [1, 3])
+@pytest.mark.parametrize("votes", [1, 2])
+def test_nats_are_those_of_the_definition(gpt, guidance, candidates, votes):
+    """Of what `generate` draws, by the conditional odds of all ids, whatever is allowed, guided or known."""
+    prompt = Prompt(ids=ids_of(2 * votes, 6), null=Prompt(ids=ids_of(2, 3, seed=1)), votes=votes)
+    allowed, known = torch.arange(23) < 9, torch.full((2 * candidates, 9), -1)
+    known[:, 4] = 11
+    arguments = (prompt, 9, Sampling(temperature=0.7, guidance=guidance), range(2 * candidates))
+    drawn, nats = generate_scored(gpt, *arguments, allowed, candidates, known)
+    assert torch.equal(drawn, generate(gpt, *arguments, allowed, candidates, known))
+    logs = said(gpt, prompt, drawn, candidates).log_softmax(-1)
+    expected = -logs.gather(-1, drawn[..., None])[..., 0]
+    torch.testing.assert_close(nats, expected, atol=1e-4, rtol=0)
 
 
 def test_an_unlike_prompt_costs_a_pass_as_long_as_it_is_heard(gpt, monkeypatch):

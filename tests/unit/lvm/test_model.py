@@ -215,7 +215,8 @@ def test_a_row_goes_on(whole: LVM):
     frames = [*prompt["pairs"][0], prompt["query"]]
     drawn = whole.continue_(frames, 12)
     assert drawn.shape == (12, 3, 64, 64)
-    torch.testing.assert_close(drawn[:1], whole.prompt(**prompt), atol=1e-4, rtol=0)  # another batch's rounding
+    # Pictures are decoded in another batch, which rounds otherwise.
+    torch.testing.assert_close(drawn[:1], whole.prompt(**prompt), atol=1e-4, rtol=0)
     again = whole.continue_(torch.stack(frames), 12, Sampling(), seed=3)
     assert torch.equal(again, whole.continue_(frames, 12, Sampling(), seed=3))
     assert not torch.equal(again, whole.continue_(frames, 12, Sampling(), seed=4))

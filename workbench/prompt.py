@@ -1,4 +1,4 @@
-"""`vqtok prompt`: files of pairs and a query, or of a row, go in; one picture of prompt and answers comes out.
+"""`vqtok prompt`: files of pairs and a query, or of a row, go in; one picture of prompt and answer comes out.
 
 Letters: c channels, h w pixels.
 """

@@ -53,13 +53,47 @@ def test_on_a_cpu_a_step_is_called_as_it_is(gpt):
     assert repeated(lambda caches, ids: (caches, ids), caches, torch.zeros(2))(3) == (caches, 3)
 
 
-@pytest.mark.gpu
+class Static:
+    """What `Captured` does, without a graph."""
+
+    def __init__(self, step, caches, *inputs) -> None:
+        self.step, self.caches = step, caches
+        self.static = [StaticKVCache(cache) for cache in caches]
+
+    def __call__(self, *inputs):
+        """One token."""
+        for cache in self.caches:
+            cache.advance(1)
+        return self.step(self.static, *inputs)
+
+
+def prompts(device: str) -> list[Prompt]:
+    """Guided by prompts as long in one cache, and, with votes, by shorter ones in another."""
+    ids = torch.randint(23, (4, 5), device=device)
+    return [
+        Prompt(ids=ids[:2], null=Prompt(ids=ids[2:])),
+        Prompt(ids=ids, null=Prompt(ids=ids[::2, :3]), votes=2),
+    ]
+
+
 @pytest.mark.parametrize("candidates", [1, 3])
-def test_captured_steps_draw_what_steps_draw(gpt, candidates, monkeypatch):
+@pytest.mark.parametrize("which", [0, 1])
+def test_static_caches_draw_what_growing_ones_draw(gpt, candidates, which, monkeypatch):
+    """Whether one or two are gone on with, and one is left out where guidance ends."""
+    sampling = Sampling(guidance=CutOff(scale=2, share=0.5))
+    arguments = (gpt, prompts("cpu")[which], 9, sampling, range(2 * candidates), None, candidates)
+    expected = generate(*arguments)
+    monkeypatch.setattr("vqtok.gpt.generation.repeated", Static)
+    assert torch.equal(generate(*arguments), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_captured_steps_draw_what_steps_draw(gpt, candidates, which, monkeypatch):
     """The same ids, with guidance that is cut off, allowed and known ids, and seeds."""
     gpt.cuda()
-    ids = torch.randint(23, (2, 5), device="cuda")
-    prompt = Prompt(ids=ids, null=Prompt(ids=ids.flip(0)))
+    prompt = prompts("cuda")[which]
     allowed = torch.rand(9, 23, device="cuda") < 0.7
     allowed[:, 0] = True
     known = torch.full((2 * candidates, 9), -1, device="cuda")

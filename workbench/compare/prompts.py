@@ -242,7 +242,7 @@ COMPARISON = Comparison(
     contestants={
         "vqtok": Contestant(prepare=_ours, package="vqtok"),
         "vqtok, one after the other": Contestant(prepare=_apart, package="vqtok"),
-        "as the published LVM's code, by transformers": Contestant(prepare=_published, package="transformers"),
+        "the published LVM's way, by transformers": Contestant(prepare=_published, package="transformers"),
         "vqtok.gpt alone": Contestant(prepare=_bare, package="vqtok"),
         "ceiling": Contestant(prepare=_ceiling),
     },

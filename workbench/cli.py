@@ -156,7 +156,7 @@ def _add_probe(verbs: argparse._SubParsersAction) -> None:
 
 
 def _add_import(verbs: argparse._SubParsersAction) -> None:
-    about = "write somebody else's tokenizer, ImageGPT, LVM or DDPM as a folder of ours"
+    about = "write somebody else's tokenizer, ImageGPT, LVM, its data, or DDPM as a folder of ours"
     verb = _add_verb(verbs, _import, about)
     verb.epilog = "docs/guides/published_tokenizers.md lists the layouts that load."
     add = verb.add_argument
@@ -167,8 +167,11 @@ def _add_import(verbs: argparse._SubParsersAction) -> None:
     add("--size", type=int, metavar="PIXELS", help=size)
     add("--low", type=float, choices=[-1.0, 0.0], help="black as its network sees it [its layout's]")
     add("--palette", metavar="FILE", help="colors of an ImageGPT whose files do not hold them")
-    tokenizer = "of an LVM: a file, a folder or a hub id [the folder `tokenizer` in SRC]"
+    tokenizer = "of an LVM, or of a .jsonl: a file, a folder or a hub id [the folder `tokenizer` in SRC]"
     add("--tokenizer", metavar="PLACE", help=tokenizer)
+    add("--task", metavar="NAME", help="what sentences of LVM's .jsonl are of; they become shards")
+    form = "of a .jsonl: single, pairs, sequence:16, annotated:8 or groups:4:4, images a row and rows"
+    add("--form", metavar="FORM", help=form)
 
 
 def _add_compare(verbs: argparse._SubParsersAction) -> None:
@@ -276,10 +279,15 @@ def _probe(arguments: argparse.Namespace, rest: list[str]) -> None:
 def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
     from diffusion.published.pipelines import import_ddpm, is_diffusers
     from imagegpt.published import import_imagegpt, is_imagegpt
-    from lvm.published import import_lvm, is_lvm
+    from lvm.published import form_of, import_jsonl, import_lvm, is_lvm
     from vqtok.tokenizers.loading import import_tokenizer
 
-    if arguments.tokenizer is not None or is_lvm(arguments.source):
+    if arguments.source.endswith(".jsonl"):
+        task, form, tokenizer = _of_sentences(arguments)
+        told = import_jsonl(arguments.source, arguments.folder, tokenizer, task, form_of(form))
+    elif arguments.task or arguments.form:
+        raise ValueError(f"{arguments.source} is no .jsonl of LVM: leave --task and --form out")
+    elif arguments.tokenizer is not None or is_lvm(arguments.source):
         told = import_lvm(arguments.source, arguments.folder, arguments.tokenizer)
     elif is_imagegpt(arguments.source):
         told = import_imagegpt(arguments.source, arguments.folder, arguments.palette)
@@ -288,6 +296,14 @@ def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
     else:
         told = import_tokenizer(arguments.source, arguments.folder, arguments.size, arguments.low)
     print(f"{told}\n{arguments.folder}")
+
+
+def _of_sentences(arguments: argparse.Namespace) -> list[str]:
+    """What a file of sentences does not say about itself."""
+    named = {name: getattr(arguments, name) for name in ("task", "form", "tokenizer")}
+    if missing := [f"--{name}" for name, value in named.items() if not value]:
+        raise ValueError(f"{arguments.source} does not say what is in it: give {' and '.join(missing)}")
+    return [*named.values()]
 
 
 def _compare(arguments: argparse.Namespace, rest: list[str]) -> None:

@@ -277,17 +277,17 @@ def _probe(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
+    if arguments.source.endswith(".jsonl"):
+        _import_sentences(arguments)
+        return
+    if arguments.task or arguments.form:
+        raise ValueError(f"{arguments.source} is no .jsonl of LVM: leave --task and --form out")
     from diffusion.published.pipelines import import_ddpm, is_diffusers
     from imagegpt.published import import_imagegpt, is_imagegpt
-    from lvm.published import form_of, import_jsonl, import_lvm, is_lvm
+    from lvm.published import import_lvm, is_lvm
     from vqtok.tokenizers.loading import import_tokenizer
 
-    if arguments.source.endswith(".jsonl"):
-        task, form, tokenizer = _of_sentences(arguments)
-        told = import_jsonl(arguments.source, arguments.folder, tokenizer, task, form_of(form))
-    elif arguments.task or arguments.form:
-        raise ValueError(f"{arguments.source} is no .jsonl of LVM: leave --task and --form out")
-    elif arguments.tokenizer is not None or is_lvm(arguments.source):
+    if arguments.tokenizer is not None or is_lvm(arguments.source):
         told = import_lvm(arguments.source, arguments.folder, arguments.tokenizer)
     elif is_imagegpt(arguments.source):
         told = import_imagegpt(arguments.source, arguments.folder, arguments.palette)
@@ -298,12 +298,14 @@ def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
     print(f"{told}\n{arguments.folder}")
 
 
-def _of_sentences(arguments: argparse.Namespace) -> list[str]:
-    """What a file of sentences does not say about itself."""
-    named = {name: getattr(arguments, name) for name in ("task", "form", "tokenizer")}
+def _import_sentences(arguments: argparse.Namespace) -> None:
+    from lvm.published.jsonl import form_of, import_jsonl
+
+    named = {name: getattr(arguments, name) for name in ("tokenizer", "task", "form")}
     if missing := [f"--{name}" for name, value in named.items() if not value]:
         raise ValueError(f"{arguments.source} does not say what is in it: give {' and '.join(missing)}")
-    return [*named.values()]
+    named["form"] = form_of(named["form"])
+    print(f"{import_jsonl(arguments.source, arguments.folder, **named)}\n{arguments.folder}")
 
 
 def _compare(arguments: argparse.Namespace, rest: list[str]) -> None:

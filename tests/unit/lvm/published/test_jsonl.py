@@ -52,7 +52,7 @@ def packed(ids: list[int]) -> str:
 def imported(file: Path, folder: Path, tokenizer: Path, form: str = "pairs") -> Shards:
     """The shards of a file."""
     import_jsonl(file, folder, str(tokenizer), "depth of field", form_of(form))
-    return Shards(folder).by("task")["depth of field"]
+    return Shards(folder / "depth-of-field")
 
 
 def test_a_record_of_eight_pairs_is_eight_rows(

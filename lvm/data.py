@@ -27,7 +27,7 @@ class SentencesConfig:
 
     Args:
         shards: Folder that `vqtok encode` filled.
-        tokenizer: Folder or hub id of the tokenizer that made them.
+        tokenizer: Folder or hub id of the tokenizer that made them; None where a model brings its own.
         validation: Shards of held-out pictures; None keeps `held_out` rows of every task of `shards`, of
             pictures that no other row shows.
         held_out: Rows of every task kept for validation where there is no folder of them.
@@ -45,7 +45,7 @@ class SentencesConfig:
     """
 
     shards: Path
-    tokenizer: str
+    tokenizer: str | None = None
     validation: Path | None = None
     held_out: int = 100
     pairs: int = 4

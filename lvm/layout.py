@@ -61,6 +61,11 @@ class Layout:
         return self.codes + 2
 
     @property
+    def filler(self) -> int:
+        """What padding consists of; no other token sees it, and it is no target."""
+        return self.pad
+
+    @property
     def next(self) -> int:
         """Stands before every image.
 
@@ -220,6 +225,11 @@ class BareLayout(Layout):
     def pad(self) -> int:
         """There is none."""
         raise AttributeError("a bare layout has no pad: its sentences are of one length")
+
+    @property
+    def filler(self) -> int:
+        """The first id above the codes, which the published code pads with; where there is none, a code."""
+        return self.codes if self.reserved else 0
 
     def begin(self, task: str | None = None) -> tuple[int, ...]:
         """Nothing stands before the first image."""

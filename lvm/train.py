@@ -56,6 +56,10 @@ class TrainConfig:
     eval_steps: int = 500
     save_steps: int = 250
 
+    def __post_init__(self) -> None:
+        if self.data.tokenizer is None:
+            raise ValueError("data.tokenizer is missing: name the tokenizer that made the shards")
+
 
 def train(config: TrainConfig) -> None:
     """Train a transformer; `config.run.folder` receives checkpoints, pictures, metrics and `model/`."""
@@ -97,13 +101,18 @@ def train(config: TrainConfig) -> None:
 
 def losses(gpt: nn.Module, sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
     """Nats, weights and tasks (n,) of the tokens of contexts (b, t) that count."""
-    weights = sample.weights[:, 1:]
-    where = weights > 0
+    where, documents = counted(sample)
+    logits = gpt(sample.seen[:, :-1], where=where, documents=documents)
+    nats = F.cross_entropy(logits, sample.ids[:, 1:][where], reduction="none")
+    return nats, sample.weights[:, 1:][where], sample.tasks[:, 1:][where]
+
+
+def counted(sample: Sample) -> tuple[Tensor, Tensor | None]:
+    """Which scores (b, t - 1) of contexts count, and the number of the sentence of each, if it matters."""
+    where = sample.weights[:, 1:] > 0
     # Padding comes after all else, so that one sentence a context needs no mask.
     packed = bool((where & (sample.sentences[:, 1:] > 0)).any())
-    logits = gpt(sample.seen[:, :-1], where=where, documents=sample.sentences[:, :-1] if packed else None)
-    nats = F.cross_entropy(logits, sample.ids[:, 1:][where], reduction="none")
-    return nats, weights[where], sample.tasks[:, 1:][where]
+    return where, sample.sentences[:, :-1] if packed else None
 
 
 def save(gpt: GPT, tokenizer: VQTokenizer, bundle: LVMConfig, folder: Path) -> None:

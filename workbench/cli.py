@@ -166,7 +166,7 @@ def _add_probe(verbs: argparse._SubParsersAction) -> None:
 
 
 def _add_import(verbs: argparse._SubParsersAction) -> None:
-    about = "write somebody else's tokenizer, ImageGPT, LVM or DDPM as a folder of ours"
+    about = "write somebody else's tokenizer, ImageGPT, LVM, its data, or DDPM as a folder of ours"
     verb = _add_verb(verbs, _import, about)
     verb.epilog = "docs/guides/published_tokenizers.md lists the layouts that load."
     add = verb.add_argument
@@ -177,8 +177,11 @@ def _add_import(verbs: argparse._SubParsersAction) -> None:
     add("--size", type=int, metavar="PIXELS", help=size)
     add("--low", type=float, choices=[-1.0, 0.0], help="black as its network sees it [its layout's]")
     add("--palette", metavar="FILE", help="colors of an ImageGPT whose files do not hold them")
-    tokenizer = "of an LVM: a file, a folder or a hub id [the folder `tokenizer` in SRC]"
+    tokenizer = "of an LVM, or of a .jsonl: a file, a folder or a hub id [the folder `tokenizer` in SRC]"
     add("--tokenizer", metavar="PLACE", help=tokenizer)
+    add("--task", metavar="NAME", help="what sentences of LVM's .jsonl are of; they become shards")
+    form = "of a .jsonl: single, pairs, sequence:16, annotated:8 or groups:4:4, images a row and rows"
+    add("--form", metavar="FORM", help=form)
 
 
 def _add_compare(verbs: argparse._SubParsersAction) -> None:
@@ -299,6 +302,11 @@ def _probe(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
+    if arguments.source.endswith(".jsonl"):
+        _import_sentences(arguments)
+        return
+    if arguments.task or arguments.form:
+        raise ValueError(f"{arguments.source} is no .jsonl of LVM: leave --task and --form out")
     from diffusion.published.pipelines import import_ddpm, is_diffusers
     from imagegpt.published import import_imagegpt, is_imagegpt
     from lvm.published import import_lvm, is_lvm
@@ -313,6 +321,16 @@ def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
     else:
         told = import_tokenizer(arguments.source, arguments.folder, arguments.size, arguments.low)
     print(f"{told}\n{arguments.folder}")
+
+
+def _import_sentences(arguments: argparse.Namespace) -> None:
+    from lvm.published.jsonl import form_of, import_jsonl
+
+    named = {name: getattr(arguments, name) for name in ("tokenizer", "task", "form")}
+    if missing := [f"--{name}" for name, value in named.items() if not value]:
+        raise ValueError(f"{arguments.source} does not say what is in it: give {' and '.join(missing)}")
+    named["form"] = form_of(named["form"])
+    print(f"{import_jsonl(arguments.source, arguments.folder, **named)}\n{arguments.folder}")
 
 
 def _compare(arguments: argparse.Namespace, rest: list[str]) -> None:

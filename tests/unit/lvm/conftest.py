@@ -85,3 +85,19 @@ def shards(tokenizer_folder: Path) -> Path:
     folder = tokenizer_folder.parent / "shards"
     encode(Job(tokenizer=str(tokenizer_folder), out=folder, pairs=10))
     return folder
+
+
+@pytest.fixture(scope="session")
+def lvm_folder(model: LVM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tiny model lies."""
+    folder = tmp_path_factory.mktemp("trained") / "lvm"
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def two_tasks(lvm_folder: Path) -> Path:
+    """Shards of twelve pairs of each of two tasks, by the tiny model's tokenizer."""
+    folder = lvm_folder.parent / "two"
+    encode(Job(tokenizer=str(lvm_folder), out=folder, pairs=12, tasks=("invert", "mirror")))
+    return folder

@@ -138,6 +138,21 @@ def test_import_knows_lvms(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert capsys.readouterr().out == "LVM: 32 layers\nours\n" * 2
 
 
+def test_import_knows_sentences(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """A .jsonl goes to its reader with what it does not say; leaving that out is refused."""
+    received = []
+    importer = lambda *places, **named: received.append((*places, named)) or "pairs: 8 rows"  # noqa: E731
+    put(monkeypatch, "lvm.published.jsonl", import_jsonl=importer, form_of=str.upper)
+    words = ["import", "data.jsonl", "ours", "--task", "depth", "--form", "pairs"]
+    assert cli.main([*words, "--tokenizer", "muse"]) == 0
+    assert received == [("data.jsonl", Path("ours"), {"tokenizer": "muse", "task": "depth", "form": "PAIRS"})]
+    assert capsys.readouterr().out == "pairs: 8 rows\nours\n"
+    assert cli.main(words) == 2
+    assert "data.jsonl does not say what is in it: give --tokenizer" in capsys.readouterr().err
+    assert cli.main(["import", "last.ckpt", "ours", "--task", "depth"]) == 2
+    assert "last.ckpt is no .jsonl of LVM: leave --task and --form out" in capsys.readouterr().err
+
+
 CHOICES = ("guidance", "temperature", "top_k", "top_p", "sampler", "steps")
 
 

@@ -74,6 +74,8 @@ class LVM(nn.Module, Pretrained):
     """Prompt it with pairs of pictures and a query, and it does to the query what the pairs show.
 
     Attributes:
+        layout: Its ids; `model.layout = model.layout.telling("invert")` tells a model that was trained with
+            ids of tasks which one is meant.
         fit: What gives way where a picture has another size than the tokenizer's and is not square, as in
             `vqtok.data.fitted`: "crop", "stretch" or "pad".
     """

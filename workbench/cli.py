@@ -114,6 +114,7 @@ def _add_prompt(verbs: argparse._SubParsersAction) -> None:
     add("--allowed", choices=["seen"], help="draw only codes that occur in the answers shown")
     away = "how far to push away from what it answers without the pairs; 1 is not at all [1]"
     add("--guidance", type=float, metavar="S", help=away)
+    add("--task", metavar="NAME", help="tell a model which task it is, if it was trained to be told")
     fits = ["crop", "stretch", "pad"]
     add("--fit", choices=fits, default="crop", help="what becomes of pictures not square [%(default)s]")
     _add_sampling(verb, default="0 for one answer, 1 for several or a cut")
@@ -237,7 +238,7 @@ def _prompt(arguments: argparse.Namespace, rest: list[str]) -> None:
     _check_what_is_prompted(arguments)
     uncut = arguments.top_k is None and arguments.top_p is None
     sampling = _sampling(arguments, temperature=0.0 if arguments.candidates == 1 and uncut else 1.0)
-    names = ("candidates", "seed", "ensemble", "allowed", "fit")
+    names = ("candidates", "seed", "ensemble", "allowed", "task", "fit")
     asking = Asking(sampling=sampling, **{name: getattr(arguments, name) for name in names})
     model = LVM.from_pretrained(arguments.model or DEFAULT_WEIGHTS)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")

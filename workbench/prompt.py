@@ -28,6 +28,7 @@ class Asking:
         seed: Of the drawing, and of an ensemble's orders.
         ensemble: Prompts, of the pairs in different orders, that answer together.
         allowed: "seen" draws only codes of the answers shown, or of the row's pictures; None any.
+        task: What the model is told the task to be, if it was trained to be told; None tells nothing.
         fit: What gives way where a picture is not square, as in `read_picture`.
     """
 
@@ -36,6 +37,7 @@ class Asking:
     seed: int = 0
     ensemble: int = 1
     allowed: Literal["seen"] | None = None
+    task: str | None = None
     fit: Fit = "crop"
 
     def __post_init__(self) -> None:
@@ -75,6 +77,7 @@ def prompt(
     for number, pair in enumerate(pairs, start=1):
         check_pair_shapes(number, *(picture_shape(path) for path in pair))
     size = model.tokenizer.config.size
+    model.layout = model.layout.telling(asking.task)
     examples = [tuple(read_picture(path, size, asking.fit) for path in pair) for pair in pairs]
     question = read_picture(query, size, asking.fit)
     answers = model.answer(
@@ -108,6 +111,7 @@ def continue_row(
             "a row of frames has one continuation and no pairs: leave out --candidates, --ensemble and "
             "--guidance"
         )
+    model.layout = model.layout.telling(asking.task)
     row = [read_picture(path, model.tokenizer.config.size, asking.fit) for path in frames]
     sampling = asking.sampling or Sampling(temperature=0)
     drawn = model.continue_(row, count, sampling=sampling, seed=asking.seed, allowed=asking.allowed)

@@ -239,7 +239,7 @@ def test_prompt_gets_its_options(
     put(monkeypatch, "workbench.prompt", Asking=dict, **functions)
     pairs = ["--pair", "a", "b", "--pair", "c", "d"]
     assert cli.main(["prompt", *pairs, "--query", "q", *options]) == 0
-    asking = {"seed": 0, "ensemble": 1, "allowed": None, "fit": "crop"}
+    asking = {"seed": 0, "ensemble": 1, "allowed": None, "task": None, "fit": "crop"}
     asking |= {"candidates": candidates, "sampling": sampling}
     both = [(Path("a"), Path("b")), (Path("c"), Path("d"))]
     assert received == [("model of shipped", both, Path("q"), Path("answer.png"), asking)]

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lvm.layout import Layout
 from vqtok.data.pictures import read_picture, write_picture
 from vqtok.gpt import Sampling
 from vqtok.gpt.guidance import Constant
@@ -21,6 +22,7 @@ RED, GREEN, BLUE = (torch.eye(3)[channel].reshape(3, 1, 1).expand(3, 16, 16) for
 class Parrot:
     """Stands in for an LVM of 8 px: answers with the last example, and remembers what it was asked."""
 
+    layout = Layout(codes=4, tokens=1, tasks=("invert",))
     tokenizer = SimpleNamespace(config=SimpleNamespace(size=8))
 
     def answer(self, *, pairs: list, query: Tensor, candidates: int, **rest: Any) -> SimpleNamespace:
@@ -52,8 +54,9 @@ def test_files_reach_the_model_at_its_own_size(files: dict[str, Path], tmp_path:
     """Pairs in order, the query, sampling and seed; pictures become (3, size, size) in [0, 1]."""
     model, sampling = Parrot(), Sampling(temperature=0.5)
     pairs = [(files["red"], files["green"]), (files["green"], files["red"])]
-    asking = Asking(candidates=2, sampling=sampling, seed=7, ensemble=2, allowed="seen")
+    asking = Asking(candidates=2, sampling=sampling, seed=7, ensemble=2, allowed="seen", task="invert")
     prompt(model, pairs, files["blue"], tmp_path / "out.png", asking)
+    assert model.layout.told == "invert"
     red, green, blue = (color[:, :8, :8] for color in (RED, GREEN, BLUE))
     for asked, expected in zip(model.asked["pairs"], [(red, green), (green, red)], strict=True):
         torch.testing.assert_close(asked, expected)

@@ -129,7 +129,7 @@ class Layout:
         ids = rearrange(self._spaced(images), "b i t -> b (i t)")
         parts = [begin.expand(len(images), -1), ids]
         if self.boundary:
-            parts.append(torch.full_like(ids[:, :1], self.next))
+            parts.append(ids.new_full((len(images), 1), self.next))
         return torch.cat(parts, dim=1)
 
     def weights(self, asked: Sequence[bool], query: float) -> Tensor:
@@ -154,17 +154,17 @@ class Layout:
                 f"{len(codes)} codes are no whole number of images of {self.tokens} tokens: the sentence was "
                 "cut, draw it to its end"
             )
-        count, gap = len(codes) // self.tokens, self.stride - self.tokens
-        first = max(int((sentence < self.codes).int().argmax()) - gap, 0)
-        body = sentence[first:][: count * self.stride]
-        body = rearrange(body, "(i s) -> i s", i=count)[:, gap:] if count else body.view(0, self.tokens)
-        if not torch.equal(body.flatten(), codes):
-            special = int(body.max())
+        images = rearrange(codes, "(i t) -> i t", t=self.tokens)
+        wanted = self._spaced(images).flatten()
+        first = int((sentence < self.codes).int().argmax()) - (self.stride - self.tokens)
+        body = sentence[max(first, 0) :][: len(wanted)]
+        if not torch.equal(body, wanted):
+            wrong = [id for id in body.tolist() if id >= self.codes and id not in wanted]
+            told = f"special id {wrong[0]} stands among the codes" if wrong else "an image lacks its NEXT"
             raise ValueError(
-                f"special id {special} stands among the codes: a sentence is BOS, whole images, EOS; draw "
-                "only `drawable` ids inside images"
+                f"{told}: a sentence is BOS, whole images, EOS; draw only `drawable` ids inside images"
             )
-        return body
+        return images
 
     def _spaced(self, images: Tensor) -> Tensor:
         """Images (..., tokens) with what stands before each, (..., stride)."""

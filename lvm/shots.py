@@ -40,11 +40,12 @@ def nats_of(
         task: What the sentences are told to be; None tells nothing.
         batch: Sentences at once.
     """
-    weights = layout.weights(asked, query=0.0)
+    end = layout.lead + len(asked) * layout.stride  # neither EOS nor another NEXT
+    counted = layout.weights(asked, query=0.0)[1:end] > 0
     found = []
     for part in sentences.to(gpt.embed.weight.device).split(batch):
-        ids = layout.prompt(part, task)
-        where = (weights[: ids.shape[1]] > 0)[1:].expand(len(part), -1).to(ids.device)  # not an EOS
+        ids = layout.prompt(part, task)[:, :end]
+        where = counted.expand(len(part), -1).to(ids.device)
         nats = F.cross_entropy(gpt(ids[:, :-1], where=where), ids[:, 1:][where], reduction="none")
         if len(nats) < len(part) * sum(asked) * layout.tokens:  # a bare sentence's first code is no target
             nats = F.pad(rearrange(nats, "(b n) -> b n", b=len(part)), (1, 0)).flatten()
@@ -52,7 +53,9 @@ def nats_of(
     return torch.cat(found).cpu()
 
 
-def validation_losses(gpt: GPT, layout: Layout, kept: dict[str, Kept]) -> dict[str, float]:
+def validation_losses(
+    gpt: GPT, layout: Layout, kept: dict[str, Kept], told: bool = False
+) -> dict[str, float]:
     """Nats per token of held-out answers: of pairs by shots and of their first row, and by task.
 
     Args:
@@ -60,8 +63,11 @@ def validation_losses(gpt: GPT, layout: Layout, kept: dict[str, Kept]) -> dict[s
         layout: Its ids.
         kept: Task -> sentences; by task it is the last answer of pairs that counts, of other rows all of
             what is asked for.
+        told: Whether sentences begin with the id of their task, where it has one.
     """
-    by_task = {name: nats_of(gpt, layout, held.images, held.asked.tolist()) for name, held in kept.items()}
+    names = layout.tasks if told else ()
+    by_task = {name: nats_of(gpt, layout, held.images, held.asked.tolist(), name if name in names else None)
+               for name, held in kept.items()}
     pairs = [by_task[name] for name, held in kept.items() if held.pairs]
     means = [nats.mean() for nats in pairs or by_task.values()]
     found = {"validation/loss": float(torch.stack(means).mean())}

@@ -77,7 +77,7 @@ def train(config: TrainConfig) -> None:
     for sample in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):
         with run.accumulate(gpt):
             nats, weights, which = losses(gpt, sample)  # (n,) each
-            means.count(nats, which)
+            means.count(nats, which, run.step)
             factors = means.factors(which) if config.balance else 1.0
             total = weights.sum()
             loss, rate = (nats * weights * factors).sum() / total, cosine(run.step, config.lr)
@@ -86,7 +86,8 @@ def train(config: TrainConfig) -> None:
         if run.every(config.run.log_steps):
             run.log(means.facts())
         if run.every(config.eval_steps):
-            run.log(validation_losses(average.model, layout, kept))
+            # Where every sentence of training says its task, the id for one that is not told is untrained.
+            run.log(validation_losses(average.model, layout, kept, told=config.data.untold == 0))
             run.show("answers", answer_sheet(average.model, tokenizer, layout, kept))
         if run.every(config.save_steps):
             run.save()

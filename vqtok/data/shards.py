@@ -82,12 +82,19 @@ class Shards:
     """
 
     def __init__(self, folder: str | Path, verify: bool = True) -> None:
-        self.folder = Path(folder)
-        finished, self.unfinished = _found(self.folder)
-        if not finished:
-            unfinished = len(self.unfinished)
-            raise ValueError(f"no finished shard under {folder}, {unfinished} unfinished: run `vqtok encode`")
-        self._hold([_opened(path, verify) for path in finished])
+        self._find(folder)
+        self._hold([_opened(path, verify) for path in self.folders])
+
+    @classmethod
+    def apart(cls, folder: str | Path, key: str, verify: bool = True) -> dict[str, "Shards"]:
+        """As `Shards(folder).by(key)`, but groups may differ in what shards of one group share.
+
+        Raises:
+            ValueError: as the class, and if a shard's facts lack the key.
+        """
+        every = cls.__new__(cls)._find(folder)
+        groups = _grouped([_opened(path, verify) for path in every.folders], key)
+        return {value: copy.copy(every)._hold(groups[value]) for value in sorted(groups)}
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -106,13 +113,17 @@ class Shards:
         Raises:
             ValueError: if a shard's facts lack the key.
         """
-        groups: dict[str, list[_Shard]] = {}
-        for shard in self._shards:
-            if key not in shard.facts:
-                known = ", ".join(sorted(shard.facts)) or "nothing"
-                raise ValueError(f"{shard.folder} does not say its {key!r}, only {known}: choose of these")
-            groups.setdefault(str(shard.facts[key]), []).append(shard)
+        groups = _grouped(self._shards, key)
         return {value: copy.copy(self)._hold(groups[value]) for value in sorted(groups)}
+
+    def _find(self, folder: str | Path) -> "Shards":
+        """Look for shards, finished or not."""
+        self.folder = Path(folder)
+        self.folders, self.unfinished = _found(self.folder)
+        if not self.folders:
+            unfinished = len(self.unfinished)
+            raise ValueError(f"no finished shard under {folder}, {unfinished} unfinished: run `vqtok encode`")
+        return self
 
     def _hold(self, shards: list["_Shard"]) -> "Shards":
         """Become the sequence of these shards."""
@@ -181,6 +192,17 @@ def _opened(folder: Path, verify: bool) -> _Shard:
         raise ValueError(f"{folder / MANIFEST} has changed since it was written: encode this shard again")
     del said["dtype"]  # for readers that do not know the rule
     return _Shard(folder=folder, written=os.stat(folder / ROWS).st_mtime_ns, **said)
+
+
+def _grouped(shards: list[_Shard], key: str) -> dict[str, list[_Shard]]:
+    """Shards by what they say about `key`."""
+    groups: dict[str, list[_Shard]] = {}
+    for shard in shards:
+        if key not in shard.facts:
+            known = ", ".join(sorted(shard.facts)) or "nothing"
+            raise ValueError(f"{shard.folder} does not say its {key!r}, only {known}: choose of these")
+        groups.setdefault(str(shard.facts[key]), []).append(shard)
+    return groups
 
 
 def _seal(said: dict[str, Any]) -> str:

@@ -138,9 +138,7 @@ def test_shards_of_another_tokenizer_are_refused(
         sources(data, other)
     other.save_pretrained(tmp_path / "other")
     validation = tmp_path / "validation"
-    encode(
-        Job(tokenizer=str(tmp_path / "other"), out=validation, pairs=3, split="validation", tasks=("mirror",))
-    )
+    encode(Job(tokenizer=str(tmp_path / "other"), out=validation, pairs=3, tasks=("mirror",)))
     with pytest.raises(ValueError, match=r"validation was encoded by tokenizer"):
         sources(replace(data, validation=validation), tiny_tokenizer())
 
@@ -149,9 +147,7 @@ def test_a_damaged_shard_is_refused(data: SentencesConfig, tiny_tokenizer: MakeT
     """One flipped bit, and the file is named."""
     tokenizer = tiny_tokenizer()
     tokenizer.save_pretrained(tmp_path / "tokenizer")
-    encode(
-        Job(tokenizer=str(tmp_path / "tokenizer"), out=tmp_path / "out", pairs=4, tasks=("mirror", "invert"))
-    )
+    encode(Job(tokenizer=str(tmp_path / "tokenizer"), out=tmp_path / "out", pairs=4, tasks=("mirror",)))
     rows = tmp_path / "out" / "mirror" / "00000" / "rows.bin"
     content = bytearray(rows.read_bytes())
     content[11] ^= 1

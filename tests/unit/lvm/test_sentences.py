@@ -227,9 +227,9 @@ def test_tasks_come_by_their_shares(layout: Layout):
     tasks = {name: numbered(task) for task, name in enumerate(("often", "never", "seldom"))}
     source = sentences(tasks, layout, shares=[0.75, 0.0, 0.25], length=layout.length(6))
     assert source.names == ["often", "seldom"]
-    first = torch.stack([source[index].tasks[0] for index in range(1500)])
-    # Three standard errors of a share of a quarter among 1,500.
-    assert float((first == 1).float().mean()) == pytest.approx(0.25, abs=0.035)
+    first = torch.stack([source[index].tasks[0] for index in range(800)])
+    # Three standard errors of a share of a quarter among 800.
+    assert float((first == 1).float().mean()) == pytest.approx(0.25, abs=0.046)
     assert set(first.tolist()) == {0, 1} and source[0].ids[1] // 1000 in (0, 2)
 
 
@@ -269,8 +269,10 @@ def test_senseless_mixtures_are_refused():
 
 def test_what_does_not_fit_is_refused(layout: Layout):
     """A sentence longer than the context says how many rows fit, and what can be done about it."""
-    told = ("a sentence of 3 rows of task 'mirror' has 20 tokens, the context holds 19, room for 2 rows: lower "
-            "data.pairs, or raise gpt.length")  # fmt: skip
+    told = (
+        "a sentence of 3 rows of task 'mirror' has 20 tokens, the context holds 19, room for 2 rows: "
+        "lower data.pairs, or raise gpt.length"
+    )
     with pytest.raises(ValueError, match=told):
         sentences({"mirror": numbered()}, layout, length=19)
     told = (
@@ -278,8 +280,8 @@ def test_what_does_not_fit_is_refused(layout: Layout):
     )
     with pytest.raises(ValueError, match=told):
         sentences({"alike": numbered(form=FORMS["alike"])}, layout, length=19)
-    left_out = sentences({"alike": numbered(form=FORMS["alike"]), "mirror": numbered()}, layout, shares=[0.0, 1.0],
-                         length=20)  # fmt: skip
+    both = {"alike": numbered(form=groups(4, rows=2)), "mirror": numbered()}
+    left_out = sentences(both, layout, shares=[0.0, 1.0], length=20)
     assert left_out.names == ["mirror"]
 
 

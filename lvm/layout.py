@@ -155,15 +155,14 @@ class Layout:
                 "cut, draw it to its end"
             )
         images = rearrange(codes, "(i t) -> i t", t=self.tokens)
-        wanted = self._spaced(images).flatten()
-        first = int((sentence < self.codes).int().argmax()) - (self.stride - self.tokens)
-        body = sentence[max(first, 0) :][: len(wanted)]
-        if not torch.equal(body, wanted):
-            wrong = [id for id in body.tolist() if id >= self.codes and id not in wanted]
-            told = f"special id {wrong[0]} stands among the codes" if wrong else "an image lacks its NEXT"
-            raise ValueError(
-                f"{told}: a sentence is BOS, whole images, EOS; draw only `drawable` ids inside images"
-            )
+        body = sentence[self.lead if tuple(sentence[:1].tolist()) == self.begin()[:1] else 0 :]
+        for found, wanted in zip(body.tolist(), self._spaced(images).flatten().tolist(), strict=False):
+            if found != wanted:
+                fault = f"special id {found} stands among the codes"
+                fault = fault if wanted < self.codes else "an image lacks the id that stands before it"
+                raise ValueError(
+                    f"{fault}: a sentence is BOS, whole images, EOS; draw only `drawable` ids inside images"
+                )
         return images
 
     def _spaced(self, images: Tensor) -> Tensor:

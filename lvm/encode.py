@@ -23,7 +23,7 @@ from lvm.model import usable
 from lvm.origins import Origin, Picture, Supply
 from lvm.rules import Task
 from lvm.sentences import member_of
-from lvm.tasks import named, number, row, tasks
+from lvm.tasks import named, row, tasks
 from vqtok.data.emoji import SPLITS
 from vqtok.data.folders import PictureFolder, printable
 from vqtok.data.plan import Planned, Share, items, pieces
@@ -92,7 +92,7 @@ class Scenes:
 
     def origin(self, task: Task, index: int) -> Origin:
         """Origin number `index` of a task's rows."""
-        return self.supply.origin(task.of, self.seed, (zlib.crc32(task.name.encode()) << 32) + index)
+        return self.supply.origin(task.of, self.seed, (_apart(task) << 32) + index)
 
 
 class Pictures:
@@ -116,7 +116,7 @@ class Pictures:
 
     def origin(self, task: Task, index: int) -> Picture:
         """Origin number `index` of a task's rows."""
-        rng = np.random.default_rng((self.seed, number(task), index))
+        rng = np.random.default_rng((self.seed, _apart(task), index))
         return Picture(window(self.folder[index % len(self.folder)], self.size, rng))
 
 
@@ -168,6 +168,11 @@ def encoded(
         rows = torch.stack([_row(task, source, job, index) for index in part])
         images = rearrange(rows, "n u c h w -> (n u) c h w").to(next(tokenizer.parameters()).device)
         yield rearrange(tokenizer.encode(images), "(n u) i j -> n (u i j)", n=len(rows)).cpu()
+
+
+def _apart(task: Task) -> int:
+    """What keeps a task's origins from being those of other tasks, also of those whose names end alike."""
+    return zlib.crc32(task.name.encode())
 
 
 def _row(task: Task, source: Scenes | Pictures, job: Job, index: int) -> Tensor:

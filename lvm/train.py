@@ -67,6 +67,11 @@ def train(config: TrainConfig) -> None:
         tokenizer=tokenizer.config, gpt=config.gpt, layout=MarkedConfig(boundary=config.boundary, tasks=told)
     )  # refuses a wrong vocabulary before all is trained
     layout = bundle.layout.build(tokenizer.vocab, tokenizer.tokens)
+    if config.gpt.period and config.gpt.period % layout.stride:
+        raise ValueError(
+            f"gpt.period {config.gpt.period} is no multiple of the {layout.stride} ids of an image: its "
+            "embedding would tell wrong places, set it to twice as many"
+        )
     source = contexts(config.data, tasks, layout, config.gpt.length, config.run.seed)
     gpt = GPT(config.gpt)
     seed_embeddings(gpt, tokenizer, config.run.seed)

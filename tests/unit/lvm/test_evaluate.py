@@ -144,7 +144,7 @@ def test_the_command_writes_report_and_sheet(
     """Tables on the screen; report.json and sheet.png, of the model and judge named."""
     model.save_pretrained(tmp_path / "lvm")
     judge.save_pretrained(tmp_path / "kind")
-    monkeypatch.setattr(evaluation, "TASKS", ASKED[2:])  # two suffice here
+    monkeypatch.setattr(evaluation, "PAIR_TASKS", ASKED[2:])  # two suffice here
     out = tmp_path / "out"
     main(["--model", str(tmp_path / "lvm"), "--judge", str(tmp_path / "kind"), "--names", "2",
           "--shots", "0", "1", "--answer-shots", "1", "--out", str(out)])

@@ -66,6 +66,7 @@ def config(shards: Path, tokenizer_folder: Path, model: LVM, tmp_path: Path) -> 
 
 def test_two_equal_one(config: TrainConfig, start_two: Callable, tmp_path: Path):
     """On the same global batch: weights, averages, losses, and what each task's loss is divided by."""
+    config = replace(config, save_steps=STEPS)
     two = replace(config, run=replace(config.run, folder=tmp_path / "two"))
     recipe = tmp_path / "two.yaml"
     recipe.write_text(yaml.safe_dump(encode(two)))

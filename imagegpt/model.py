@@ -19,9 +19,10 @@ from imagegpt.layout import Layout
 from imagegpt.network import Network, classifier_for, nats
 from vqtok.data.classes import number_of
 from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.generation import Prompt, generate
+from vqtok.gpt.generation import generate
 from vqtok.gpt.model import GPT
 from vqtok.gpt.prefix import ClassesConfig
+from vqtok.gpt.prompts import Prompt
 from vqtok.gpt.sampling import Sampling
 from vqtok.storage.pretrained import Pretrained
 from vqtok.tokenizers.choice import AnyTokenizerConfig, build

@@ -27,7 +27,7 @@ class SentencesConfig:
 
     Args:
         shards: Folder that `vqtok encode` filled.
-        tokenizer: Folder or hub id of the tokenizer that made them.
+        tokenizer: Folder or hub id of the tokenizer that made them; None where a model brings its own.
         validation: Shards of held-out pictures; None keeps `held_out` rows of every task of `shards`, of
             pictures that no other row shows.
         held_out: Rows of every task kept for validation where there is no folder of them.
@@ -45,7 +45,7 @@ class SentencesConfig:
     """
 
     shards: Path
-    tokenizer: str
+    tokenizer: str | None = None
     validation: Path | None = None
     held_out: int = 100
     pairs: int = 4
@@ -161,12 +161,12 @@ def _at_every_place(sentences: Tensor, pairs: int) -> Tensor:
 
 
 def _by_task(folder: Path, tokenizer: str, mark: str) -> dict[str, Rows]:
-    """Rows by task, all made by the tokenizer of that mark; those of another form are wider or narrower."""
-    found = Shards.apart(folder, "task")
+    """Rows by task, all made by the tokenizer of that mark."""
+    found = Shards.by("task", folder)
     for shards in found.values():
         if shards.tokenizer != mark:
             raise ValueError(
                 f"{folder} was encoded by tokenizer {str(shards.tokenizer)[:12]}, {tokenizer} is "
                 f"{mark[:12]}: encode again with this one, or name that one"
             )
-    return {name: rows_of(rows) for name, rows in found.items()}
+    return {name: rows_of(shards) for name, shards in found.items()}

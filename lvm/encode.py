@@ -209,7 +209,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--out", required=True, type=Path, metavar="FOLDER", help="for the shards, one folder a task")
     add("--data", type=Path, metavar="FOLDER", help="pictures; scenes of emoji unless given")
     add("--pairs", type=int, default=4000, metavar="N", help="rows, mostly pairs, of each task [%(default)s]")
-    add("--tasks", nargs="+", default=(), metavar="NAME", help="or kinds; all trained ones if none")
+    add("--tasks", nargs="+", default=(), metavar="NAME", help="or kinds of them; all trained ones if none")
     add("--augment", type=int, default=1, metavar="N", help="rows of an origin, changed alike [%(default)s]")
     untrained = "of tasks with parameters, those kept from training"
     add("--untrained", action="store_true", help=untrained)

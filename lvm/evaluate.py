@@ -1,7 +1,8 @@
 """What a large vision model does with examples, on names it never saw.
 
 Kind and content are scored apart, and every score stands between its ceiling (the tokenizer's round trip of
-the right answer) and its floors (a copy of the query, a copy of the last answer shown).
+the right answer) and its floors: a copy of the query, a copy of the last answer shown, and what the model
+answers to shuffled answers and to the pairs of another task.
 
     vqtok evaluate lvm --model runs/lvm-emoji64/model --out runs/evaluate-lvm
 
@@ -13,96 +14,81 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from einops import rearrange
-from rich import box
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from torch import Tensor
 
-from lvm.exam import Exam, Questions, decode, exam, kind_right, questions, scores
+from lvm.exam import Exam, decode, exam, questions
+from lvm.floors import LEAST, shuffled_answers, wrong_exam, wrong_task_prompts
 from lvm.generate import answer_nats, nats_and_answers
 from lvm.kind import DEFAULT_KIND, KindClassifier
+from lvm.marks import kind_right, scores
 from lvm.model import DEFAULT_WEIGHTS, LVM
+from lvm.report import SHUFFLED, WIDTH, WRONG, Report, TaskReport, sheet, show
 from lvm.rules import Task
 from lvm.tasks import PAIR_TASKS
 from vqtok.data.pictures import write_picture
+from vqtok.metrics.lpips import LPIPS, lpips_or_reason
 from vqtok.storage.folders import write_file
 
-GAP = 2  # pixels between the pictures of a sheet
-WIDTH = 120  # letters in a line of the tables
-CONTENDERS = {"a": "answer", "r": "round trip", "q": "copy query", "l": "copy last answer"}
-SCORES = (("kind", "arql", "{:.2f}"), ("content", "arq", "{:.2f}"), ("psnr", "arql", "{:.1f}"),
-          ("iou", "arl", "{:.2f}"))
+ENOUGH = 3  # shots, up to which every added one shall lower the loss
+BATCH = 25  # sentences at once
+HELD_OUT = ", held-out members"
+
+Nats = dict[int, Tensor]  # shots, rising -> (q, t), of the same right answers' tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskReport:
-    """What was found on one task.
+class Job:
+    """What is measured.
 
     Args:
-        kind: style, mask, geometric, color or restoration.
-        held_out: Whether it was kept from training.
-        rivals: Other tasks that ask for the same picture, as all do of a symmetric one, and of how many
-            questions; the judge may name them.
-        nats: Nats per token of the right answer, by `answer` (all of it) or `first_row`, then by shots.
-        gains: Nats that more shots save, by the same and then as "0 to 1": mean and its standard error over
-            questions.
-        judge: Share of the right answers themselves whose kind the judge tells: what it can see at all.
-        scores: `kind`, `content`, `psnr` and, of masks, `iou`, of the answers, the round trip and the copies.
+        names: Drawings asked about, at least 2; each is asked about once a task.
+        shots: Pairs before a query at which the right answer's loss is measured.
+        answer_shots: Pairs before a query whose answer is generated.
+        seed: Of the choice of drawings, and of noise, holes and styles.
+        floors: Whether misleading prompts are answered too, by two more answers to every question.
     """
 
-    kind: str
+    names: int = 100
+    shots: Sequence[int] = (0, 1, 2, 3)
+    answer_shots: int = 3
+    seed: int = 0
+    floors: bool = True
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """An exam and what the model did in it.
+
+    Args:
+        exam: What was asked.
+        held_out: Whether what was asked for was kept from training.
+        nats: Of the right answers, by shots.
+        answers: (q, 3, h, w), to the right prompts.
+        misled: Misleading prompt -> nats (q, t) of the right answers, and answers (q, 3, h, w).
+        wrong: The exam whose pairs the wrong-task prompts show; None without them.
+    """
+
+    exam: Exam
     held_out: bool
-    rivals: dict[str, int]
-    nats: dict[str, dict[str, float]]
-    gains: dict[str, dict[str, tuple[float, float]]]
-    judge: float
-    scores: dict[str, dict[str, float]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What was found on all tasks.
-
-    Args:
-        names: Questions of every task.
-        shots: Pairs before a query, for the losses.
-        answer_shots: The same for the answers.
-        seed: Of the questions.
-        tasks: By name.
-        trained: The tasks of training taken together: nats, gains, and means of the answers' scores: `kind`,
-            `content` of the style tasks, `iou` of the masks; and the judge's own.
-        pictures: Task -> (r, 2 answer_shots + 3, 3, h, w): pairs shown, query, answer, right answer. Not in
-            the JSON.
-    """
-
-    names: int
-    shots: tuple[int, ...]
-    answer_shots: int
-    seed: int
-    tasks: dict[str, TaskReport]
-    trained: dict[str, dict | float]
-    pictures: dict[str, Tensor] = field(repr=False)
-
-    def facts(self) -> dict:
-        """All but the pictures, ready for JSON."""
-        numbers = {name: value for name, value in vars(self).items() if name not in ("tasks", "pictures")}
-        return numbers | {"tasks": {name: asdict(task) for name, task in self.tasks.items()}}
+    nats: Nats
+    answers: Tensor
+    misled: dict[str, tuple[Tensor, Tensor]]
+    wrong: Exam | None
 
 
 def evaluate(
     model: LVM,
-    names: int = 100,
-    shots: Sequence[int] = (0, 1, 3),
-    seed: int = 0,
+    job: Job | None = None,
     tasks: Sequence[Task] = PAIR_TASKS,
-    answer_shots: int = 3,
     judge: KindClassifier | None = None,
+    lpips: LPIPS | None = None,
 ) -> Report:
     """Ask `model` about plain emoji of the test split; the same numbers every time.
 
@@ -112,41 +98,40 @@ def evaluate(
 
     Args:
         model: In evaluation mode.
-        names: Drawings asked about, at least 2; each is asked about once a task.
-        shots: Pairs before a query at which the right answer's loss is measured.
-        seed: Of the choice of drawings, and of noise, holes and styles.
-        tasks: What to ask.
-        answer_shots: Pairs before a query whose answer is generated.
+        job: How much is asked; `Job()` unless given.
+        tasks: What to ask, pairs all of them. Of a parametrised one, the members that are trained, in turn,
+            and under its name and `HELD_OUT` as many that are not.
         judge: Tells kinds; the shipped one unless given.
+        lpips: Measures LPIPS, which is left out unless given.
 
     Raises:
         ValueError: if more pairs are wanted than fit the model, there are too few names, or the judge does
             not know a task.
     """
-    counts = sorted({*shots, answer_shots})
+    job = job or Job()
+    counts = sorted({*job.shots, job.answer_shots})
     if counts[0] < 0 or counts[-1] > model.shots:
         raise ValueError(f"shots {counts} leave [0, {model.shots}], what fits this model: choose of these")
     judge = judge or KindClassifier.from_pretrained(DEFAULT_KIND).to(model.gpt.embed.weight.device)
     for task in tasks:
         if task.name not in judge.config.tasks:
             raise ValueError(f"the judge does not know {task.name!r}: train it again, `python -m lvm.kind`")
-    asked = questions(names, max(*counts, 1), seed)
+    asked = questions(job.names, max(*counts, 1), job.seed)
     reports, pictures, nats = {}, {}, {}
     with Progress(transient=True, console=Console(stderr=True)) as progress:
-        for task in progress.track(tasks, description="tasks"):
-            sat, nats[task.name], answers = _sit(model, task, asked, counts, answer_shots)
-            reports[task.name] = _task_report(sat, nats[task.name], answers, judge)
-            pictures[task.name] = _shown(sat, answers, answer_shots)
-    trained = _together({name: report for name, report in reports.items() if not report.held_out}, nats)
-    return Report(names=names, shots=tuple(counts), answer_shots=answer_shots, seed=seed, tasks=reports,
-                  trained=trained, pictures=pictures)
+        for name, task, members in progress.track(_parts(tasks), description="tasks"):
+            held_out = task.held_out or task.members <= members[0]
+            sat = _sit(model, exam(task, asked, model.tokenizer, members), held_out, counts, job, judge)
+            reports[name], nats[name] = _task_report(sat, judge, lpips), sat.nats
+            pictures[name] = _shown(sat, job.answer_shots)
+    trained = {name: report for name, report in reports.items() if not report.held_out}
+    return Report(names=job.names, shots=tuple(counts), answer_shots=job.answer_shots, seed=job.seed,
+                  tasks=reports, trained=_together(trained, nats), stalls=stalls(trained), pictures=pictures,
+                  **({"lpips": lpips.network} if lpips else {}))
 
 
-def losses(nats: dict[int, Tensor]) -> dict[str, dict]:
+def losses(nats: Nats) -> dict[str, dict]:
     """Means of nats, by shots, and what each shot count saves over the one before it.
-
-    Args:
-        nats: Shots, rising -> (q, t) nats of the same answers' tokens.
 
     Returns:
         "nats" and "gains" as in `TaskReport`.
@@ -162,139 +147,167 @@ def losses(nats: dict[int, Tensor]) -> dict[str, dict]:
     return {"nats": means, "gains": gains}
 
 
-def sheet(pictures: dict[str, Tensor]) -> Tensor:
-    """(3, H, W): the pictures of a report, tasks in their order; a wider gap parts prompts from answers."""
-    rows = torch.cat([*pictures.values()])  # (r, i, c, h, w)
-    grid = torch.nn.functional.pad(rows, (0, GAP, 0, GAP), value=0.5)
-    prompts, answers = grid[:, :-2], grid[:, -2:]
-    gap = torch.full((3, len(rows) * grid.shape[-2], 2 * GAP), 0.5)
-    parts = [rearrange(part, "r i c h w -> c (r h) (i w)") for part in (prompts, answers)]
-    return torch.cat([parts[0], gap, parts[1]], dim=2)
+def perplexities(nats: Tensor) -> dict[str, float]:
+    """Perplexity of answers by their nats (q, t), by both means that papers take.
+
+    `corpus` is exp of the mean over all tokens. `mean_of_examples` is the mean over answers of exp of their
+    own means, never below the other (Jensen): one answer that is not understood can rule it. The program
+    published with Bai et al. 2023 reports the second.
+    """
+    examples = nats.double().mean(1)
+    return {"corpus": float(examples.mean().exp()), "mean_of_examples": float(examples.exp().mean())}
+
+
+def stalls(reports: dict[str, TaskReport]) -> dict[str, dict[str, tuple[float, float]]]:
+    """Steps, up to three shots, at which the first row's loss does not fall, with gain and standard error."""
+    found = {
+        name: {step: gain for step, gain in report.gains["first_row"].items()
+               if gain[0] <= 0 and int(step.split()[-1]) <= ENOUGH}
+        for name, report in reports.items()
+    }
+    return {name: steps for name, steps in found.items() if steps}
+
+
+def _parts(tasks: Sequence[Task]) -> list[tuple[str, Task, range]]:
+    """Names of what is asked, each with its task and its members."""
+    parts = []
+    for task in tasks:
+        parts.append((task.name, task, range(task.members)))
+        if task.members > 1:
+            parts.append((task.name + HELD_OUT, task, range(task.members, 2 * task.members)))
+    return parts
 
 
 def _sit(
-    model: LVM, task: Task, asked: Questions, counts: list[int], answer_shots: int, batch: int = 25
-) -> tuple[Exam, dict[int, Tensor], Tensor]:
-    """The exam of one task, nats (q, t) of right answers by shots, and pictures (q, 3, h, w) of answers."""
-    sat = exam(task, asked, model.tokenizer)
-    device, nats = model.gpt.embed.weight.device, {}
+    model: LVM, sat: Exam, held_out: bool, counts: list[int], job: Job, judge: KindClassifier
+) -> Sitting:
+    nats, misleading, wrong = {}, {}, None
     for count in counts:
-        parts = sat.sentences(count).to(device).split(batch)
-        if count == answer_shots:
-            both = [nats_and_answers(model.gpt, model.layout, part) for part in parts]
-            nats[count], ids = (torch.cat(found).cpu() for found in zip(*both, strict=True))
+        if count == job.answer_shots:
+            nats[count], drawn = _answered(model, sat.sentences(count))
         else:
+            parts = sat.sentences(count).to(model.gpt.embed.weight.device).split(BATCH)
             nats[count] = torch.cat([answer_nats(model.gpt, model.layout, part) for part in parts]).cpu()
+    if job.floors and job.answer_shots >= LEAST:
+        misleading[SHUFFLED] = shuffled_answers(sat, job.answer_shots)
+    if job.floors and job.answer_shots:
+        known = [task for task in PAIR_TASKS if task.name in judge.config.tasks]
+        wrong = wrong_exam(sat, model.tokenizer, known)
+        misleading[WRONG] = wrong_task_prompts(sat, wrong, job.answer_shots)
+    misled = {name: _answered(model, sentences) for name, sentences in misleading.items()}
+    return Sitting(sat, held_out, nats, drawn, misled, wrong)
+
+
+def _answered(model: LVM, sentences: Tensor) -> tuple[Tensor, Tensor]:
+    """Nats (q, t) of the last images of sentences (q, i, t), and pictures (q, 3, h, w) in their place."""
+    parts = sentences.to(model.gpt.embed.weight.device).split(BATCH)
+    both = [nats_and_answers(model.gpt, model.layout, part) for part in parts]
+    nats, ids = (torch.cat(found).cpu() for found in zip(*both, strict=True))
     grids = rearrange(ids, "q (i j) -> q i j", i=math.isqrt(model.layout.tokens))
-    return sat, nats, decode(model.tokenizer, grids)
+    return nats, decode(model.tokenizer, grids)
 
 
-def _task_report(sat: Exam, nats: dict[int, Tensor], answers: Tensor, judge: KindClassifier) -> TaskReport:
-    rivals = Counter(name for names in sat.fit for name in sorted(names - {sat.task.name}))
+def _task_report(sat: Sitting, judge: KindClassifier, lpips: LPIPS | None) -> TaskReport:
+    asked, task = sat.exam, sat.exam.task
+    rivals = Counter(name for names in asked.fit for name in sorted(names - {task.name}))
+    answers = asked.contenders(sat.answers) | {name: found for name, (_, found) in sat.misled.items()}
     return TaskReport(
-        kind=sat.task.kind, held_out=sat.task.held_out, rivals=dict(rivals), **losses(nats),
-        judge=kind_right(sat, sat.pairs[sat.asked, 1], judge),
-        scores={name: scores(sat, found, judge) for name, found in sat.contenders(answers).items()},
+        kind=task.kind, held_out=sat.held_out, rivals=dict(rivals), **losses(sat.nats),
+        judge=kind_right(asked, asked.pairs[asked.asked, 1], judge),
+        scores={name: scores(asked, found, judge, lpips) for name, found in answers.items()},
+        perplexity=_by_shots(sat.nats),
+        misled={name: _flat(nats) for name, (nats, _) in sat.misled.items()},
+        wrong_task=_wrong_task(sat, judge),
     )
 
 
-def _together(reports: dict[str, TaskReport], nats: dict[str, dict[int, Tensor]]) -> dict[str, dict | float]:
-    """Nats, gains and scores of several tasks as one, each task counting alike; nothing of no task."""
+def _wrong_task(sat: Sitting, judge: KindClassifier) -> dict[str, str | float]:
+    """What wrong-task prompts showed, and how many answers are what they ask for."""
+    if sat.wrong is None:
+        return {}
+    right = sat.wrong.pairs[sat.wrong.asked, 1]
+    return {"task": sat.wrong.task.name, "follows": kind_right(sat.wrong, sat.misled[WRONG][1], judge),
+            "judge": kind_right(sat.wrong, right, judge)}
+
+
+def _by_shots(nats: Nats) -> dict[str, dict[str, float]]:
+    """Both perplexities, then by shots."""
+    found = {str(count): perplexities(each) for count, each in nats.items()}
+    return {mean: {count: both[mean] for count, both in found.items()}
+            for mean in ("corpus", "mean_of_examples")}
+
+
+def _flat(nats: Tensor) -> dict[str, float]:
+    """Nats per token of answers by their nats (q, t), all and first row, and both perplexities."""
+    means = losses({0: nats})["nats"]
+    return {part: by["0"] for part, by in means.items()} | perplexities(nats)
+
+
+def _together(reports: dict[str, TaskReport], nats: dict[str, Nats]) -> dict[str, dict | float]:
+    """Nats, gains, perplexities and scores of several tasks as one, each counting alike; {} of no task."""
     if not reports:
         return {}
-    counts = next(iter(nats.values()))
     # Question by question, because the same drawings are asked about in all tasks: errors go together.
-    mean = {count: torch.stack([nats[name][count] for name in reports]).mean(0) for count in counts}
-    found = losses(mean)
+    counts = nats[next(iter(reports))]
+    every = {count: torch.stack([nats[name][count] for name in reports]) for count in counts}
+    found = losses({count: each.mean(0) for count, each in every.items()})
+    found["perplexity"] = _by_shots({count: each.flatten(0, 1) for count, each in every.items()})
     for score, kind in (("kind", None), ("content", "style"), ("iou", "mask")):
         values = [report.scores["answer"][score] for report in reports.values()
                   if score in report.scores["answer"] and kind in (None, report.kind)]
         found |= {score: sum(values) / len(values)} if values else {}
+    follows = [report.wrong_task["follows"] for report in reports.values() if report.wrong_task]
+    found |= {"follows": sum(follows) / len(follows)} if follows else {}
     return found | {"judge": sum(report.judge for report in reports.values()) / len(reports)}
 
 
-def _shown(sat: Exam, answers: Tensor, shots: int, rows: int = 3) -> Tensor:
+def _shown(sat: Sitting, shots: int, rows: int = 3) -> Tensor:
     """(r, 2 shots + 3, 3, h, w) of the first questions: pairs, query, answer, right answer."""
-    shown = sat.pairs[sat.shown[:rows, sat.shown.shape[1] - shots :]]  # (r, shots, 2, 3, h, w)
-    query, right = sat.pairs[sat.asked[:rows]].unbind(1)
-    return torch.cat([shown.flatten(1, 2), torch.stack([query, answers[:rows], right], dim=1)], dim=1)
+    asked = sat.exam
+    shown = asked.pairs[asked.shown[:rows, asked.shown.shape[1] - shots :]]  # (r, shots, 2, 3, h, w)
+    query, right = asked.pairs[asked.asked[:rows]].unbind(1)
+    return torch.cat([shown.flatten(1, 2), torch.stack([query, sat.answers[:rows], right], dim=1)], dim=1)
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:
     return float(values.mean()), float(values.std() / math.sqrt(len(values)))
 
 
-def show(report: Report, console: Console) -> None:
-    """Print a table of losses and a table of scores; held-out tasks are marked with a star."""
-    rows = {name + " *" * task.held_out: asdict(task) for name, task in report.tasks.items()}
-    means = {"trained tasks": report.trained} if report.trained else {}
-    console.print(_table_of_losses(rows | means, report))
-    console.print(_table_of_scores(rows, report))
-    parts = [f"{name} {report.trained[name]:.3f}" for name in ("kind", "content", "iou", "judge")
-             if name in report.trained]
-    console.print(f"Trained tasks: {', '.join(parts)} (content of style tasks; judge: kind of real pairs). "
-                  "* held out of training.")
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Print the tables, write report.json and sheet.png, and return where the report lies."""
+    arguments = vars(_arguments(argv))
+    out, weights, judge = (arguments.pop(name) for name in ("out", "model", "judge"))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    lpips, said = lpips_or_reason(device)
+    report = evaluate(
+        LVM.from_pretrained(weights).to(device), Job(**arguments), PAIR_TASKS,
+        KindClassifier.from_pretrained(judge).to(device), lpips,
+    )
+    report = replace(report, lpips=said)
+    show(report, Console(width=max(WIDTH, Console().width)))
+    out.mkdir(parents=True, exist_ok=True)
+    write_file(out / "report.json", (json.dumps(report.facts(), indent=1) + "\n").encode())
+    write_picture(out / "sheet.png", sheet(report.pictures))
+    print(f"{out}/report.json, {out}/sheet.png: three lines a task, in the order of the tables, of pairs, "
+          "query, answer and right answer")
+    return out / "report.json"
 
 
-def _table_of_losses(rows: dict[str, dict], report: Report) -> Table:
-    counts = [str(count) for count in report.shots]
-    steps = [f"{few} to {many}" for few, many in zip(counts, counts[1:], strict=False)]
-    title = ("Nats per token of the right answer by shots: its first row, what shots save there (± standard "
-             f"error), all of it; {report.names} questions a task")
-    table = _table(title, [f"row\n{count}" for count in counts] + [f"row\n{step}" for step in steps]
-                   + [f"all\n{count}" for count in counts])
-    for name, found in rows.items():
-        gains = [f"{mean:+.3f} ±{error:.3f}" for mean, error in found["gains"]["first_row"].values()]
-        nats = {part: [f"{by[count]:.2f}" for count in counts] for part, by in found["nats"].items()}
-        table.add_row(name, *nats["first_row"], *gains, *nats["answer"])
-    return table
-
-
-def _table_of_scores(rows: dict[str, dict], report: Report) -> Table:
-    title = (f"Greedy answers at {report.answer_shots} shots: a answer, r round trip of the right one, "
-             "q copy of the query, l copy of the last answer shown")
-    table = _table(title, [f"{score}\n{short}" for score, contenders, _ in SCORES for short in contenders])
-    for name, found in rows.items():
-        marks = [(found["scores"][CONTENDERS[contender]].get(score), form)
-                 for score, contenders, form in SCORES for contender in contenders]
-        table.add_row(name, *(form.format(mark) if mark is not None else "" for mark, form in marks))
-    return table
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("task", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """`vqtok evaluate lvm`: prints the tables, and writes report.json and sheet.png."""
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     about = "Measure a large vision model on names that it never saw."
     parser = argparse.ArgumentParser("vqtok evaluate lvm", description=about)
     add = parser.add_argument
     add("--model", default=DEFAULT_WEIGHTS, help="folder or hub id; the shipped weights unless given")
     add("--judge", default=DEFAULT_KIND, help="classifier of kinds; the shipped one unless given")
-    add("--names", type=int, default=100, help="drawings asked about, once a task [%(default)s]")
-    add("--shots", type=int, nargs="+", default=(0, 1, 3), help="pairs shown, for the losses [0 1 3]")
-    add("--answer-shots", type=int, default=3, help="pairs shown, for generated answers [%(default)s]")
-    add("--seed", type=int, default=0, help="of the questions [%(default)s]")
+    add("--names", type=int, default=Job.names, help="drawings asked about, once a task [%(default)s]")
+    add("--shots", type=int, nargs="+", default=Job.shots, help="pairs shown, for the losses [0 1 2 3]")
+    answer_shots = "pairs shown, for generated answers [%(default)s]"
+    add("--answer-shots", type=int, default=Job.answer_shots, help=answer_shots)
+    floors = "answer misleading prompts too: shuffled answers, and pairs of another task [%(default)s]"
+    add("--floors", action=argparse.BooleanOptionalAction, default=Job.floors, help=floors)
+    add("--seed", type=int, default=Job.seed, help="of the questions [%(default)s]")
     add("--out", type=Path, default=Path("runs/evaluate-lvm"), help="folder for the files [%(default)s]")
-    arguments = parser.parse_args(argv)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    report = evaluate(
-        LVM.from_pretrained(arguments.model).to(device),
-        names=arguments.names, shots=arguments.shots, seed=arguments.seed,
-        tasks=PAIR_TASKS, answer_shots=arguments.answer_shots,
-        judge=KindClassifier.from_pretrained(arguments.judge).to(device),
-    )
-    show(report, Console(width=max(WIDTH, Console().width)))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    write_file(arguments.out / "report.json", (json.dumps(report.facts(), indent=1) + "\n").encode())
-    write_picture(arguments.out / "sheet.png", sheet(report.pictures))
-    print(f"{arguments.out}/report.json, {arguments.out}/sheet.png: three lines a task, in the order of the "
-          "tables, of pairs, query, answer and right answer")
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,26 @@
-"""An exam: questions about pictures of the test split, and how answers to them are scored.
+"""An exam: questions about pictures of the test split, and the right answers to them.
 
 Every question is asked of every task, with the same drawings before it, so that tasks and shot counts are
 compared on equal terms.
 
-Letters: n drawings, q questions, k shots, t tokens, c h w image.
+Letters: n pairs, q questions, k shots, t tokens, c h w image.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from lvm.kind import KindClassifier, fitting
+from lvm.kind import fitting
+from lvm.origins import Origin
 from lvm.rules import Task
 from lvm.tasks import row
 from vqtok.data.emoji import SIZE, Emoji, load_emoji
 from vqtok.data.scenes import alone
-from vqtok.metrics.images import iou, psnr_of_set
 from vqtok.tokenizers.tokenizer import VQTokenizer
-
-CELL = 4  # pixels: content is compared by the means of such squares, which forgive a line that is a pixel off
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Questions:
     """Which drawings are asked about, and which are shown before.
 
     Args:
-        emoji: The n drawings that occur.
+        emoji: The drawings that occur.
         asked: (q,) int64, the drawing of each question.
         shown: (q, k) int64, the drawings shown before it, in order; none is a look-alike of the one asked
             about.
@@ -68,12 +66,34 @@ def questions(names: int, shots: int, seed: int, split: str = "test") -> Questio
 
 
 @dataclass(frozen=True)
+class Row:
+    """What one pair of an exam is made of, whatever the task.
+
+    Args:
+        origin: The drawing, or a picture in its place.
+        seed: Of noise, holes and styles.
+        index: Number of the drawing.
+        member: Which one of a parametrised task is meant.
+    """
+
+    origin: Origin
+    seed: int
+    index: int
+    member: int = 0
+
+    def pair(self, task: Task) -> Tensor:
+        """(2, 3, h, w): the pair of `task`."""
+        return row(task, self.origin, self.seed, self.index, self.member)
+
+
+@dataclass(frozen=True)
 class Exam:
     """The questions of one task, as pictures and as codes.
 
     Args:
         task: What is asked for.
-        pairs: (n, 2, 3, h, w) of every drawing.
+        rows: What the n pairs are made of.
+        pairs: (n, 2, 3, h, w).
         ids: (n, 2, t) codes of the same.
         ceiling: (q, 3, h, w) the right answers as the tokenizer gives them back.
         asked: (q,) rows asked about.
@@ -82,6 +102,7 @@ class Exam:
     """
 
     task: Task
+    rows: tuple[Row, ...]
     pairs: Tensor
     ids: Tensor
     ceiling: Tensor
@@ -100,8 +121,15 @@ class Exam:
         return {"answer": answers, "round trip": self.ceiling, "copy query": query, "copy last answer": last}
 
 
-def exam(task: Task, asked: Questions, tokenizer: VQTokenizer) -> Exam:
+def exam(task: Task, asked: Questions, tokenizer: VQTokenizer, members: Sequence[int] = (0,)) -> Exam:
     """Draw the pairs of one task, and encode them.
+
+    Args:
+        task: What is asked for.
+        asked: About what.
+        tokenizer: Of the model that is examined.
+        members: Of a parametrised task, those that are asked for, question by question in turn; all pairs of
+            a question are of one.
 
     Raises:
         ValueError: if the tokenizer is for pictures of another size.
@@ -111,13 +139,25 @@ def exam(task: Task, asked: Questions, tokenizer: VQTokenizer) -> Exam:
             f"the embedded pictures have {SIZE} pixels a side, this model sees {tokenizer.config.size}: they "
             f"cannot examine it; look at its validation loss instead"
         )
-    sources = [alone(emoji) for emoji in asked.emoji]
-    pairs = torch.stack([row(task, source, asked.seed, index) for index, source in enumerate(sources)])
+    drawings = torch.cat([asked.shown, asked.asked[:, None]], dim=1)  # (q, k + 1)
+    turns = torch.tensor(members)[torch.arange(len(drawings)) % len(members)]
+    keys = torch.stack([drawings, turns[:, None].expand_as(drawings)], dim=-1)
+    unique, places = torch.unique(rearrange(keys, "q k two -> (q k) two"), dim=0, return_inverse=True)
+    origins = [alone(emoji) for emoji in asked.emoji]
+    rows = tuple(Row(origins[index], asked.seed, index, member) for index, member in unique.tolist())
+    places = places.view_as(drawings)
+    pairs = torch.stack([each.pair(task) for each in rows])
+    return examined(task, rows, pairs, places[:, -1], places[:, :-1], tokenizer)
+
+
+def examined(
+    task: Task, rows: tuple[Row, ...], pairs: Tensor, asked: Tensor, shown: Tensor, tokenizer: VQTokenizer
+) -> Exam:
+    """The exam of pairs (n, 2, 3, h, w) made of `rows`, of which `asked` (q,) and `shown` (q, k) tell."""
     ids = _encoded(tokenizer, rearrange(pairs, "n two c h w -> (n two) c h w"))
     ids = rearrange(ids, "(n two) i j -> n two i j", two=2)
-    fit = [fitting(task, sources[index], pairs[index]) for index in asked.asked.tolist()]
-    ceiling = decode(tokenizer, ids[asked.asked, 1])
-    return Exam(task, pairs, ids.flatten(2), ceiling, asked.asked, asked.shown, fit)
+    fit = [fitting(task, rows[place].origin, pairs[place]) for place in asked.tolist()]
+    return Exam(task, rows, pairs, ids.flatten(2), decode(tokenizer, ids[asked, 1]), asked, shown, fit)
 
 
 @torch.inference_mode()
@@ -125,34 +165,6 @@ def decode(tokenizer: VQTokenizer, ids: Tensor, batch: int = 64) -> Tensor:
     """Pictures (b, 3, h, w) in [0, 1] of ids (b, i, j), a few at once, on the CPU."""
     device = next(tokenizer.parameters()).device
     return torch.cat([tokenizer.decode(part.to(device)).cpu() for part in ids.split(batch)])
-
-
-def scores(sat: Exam, found: Tensor, judge: KindClassifier) -> dict[str, float]:
-    """Marks of pictures (q, 3, h, w) given as answers.
-
-    `kind`: share of which the judge names a task that fits the question. `content`: share nearer to their own
-    target than to any other question's, by the mean squared error of the means of 4x4 squares. `psnr`: dB, of
-    the whole set. `iou`: mean, of masks only.
-    """
-    targets = sat.pairs[sat.asked, 1]
-    marks = {"kind": kind_right(sat, found, judge), "content": content(found, targets),
-             "psnr": float(psnr_of_set(found, targets))}
-    if sat.task.kind == "mask":
-        marks["iou"] = float(iou(found.mean(1) > 0.5, targets.mean(1) > 0.5).mean())
-    return marks
-
-
-def kind_right(sat: Exam, found: Tensor, judge: KindClassifier) -> float:
-    """Share of pictures (q, 3, h, w) given as answers of which the judge names a fitting task."""
-    named = judge.names(sat.pairs[sat.asked, 0], found)
-    return sum(name in fit for name, fit in zip(named, sat.fit, strict=True)) / len(named)
-
-
-def content(found: Tensor, targets: Tensor) -> float:
-    """Share of pictures (q, 3, h, w) nearest to their own target among all; ties count as right."""
-    coarse = [F.avg_pool2d(images, CELL).flatten(1) for images in (found, targets)]
-    far = torch.cdist(*coarse, compute_mode="donot_use_mm_for_euclid_dist")
-    return int((far.diagonal() <= far.amin(1)).sum()) / len(found)
 
 
 @torch.inference_mode()

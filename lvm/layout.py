@@ -15,8 +15,8 @@ Letters: b sentences, t tokens, k pairs, i images.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -36,12 +36,14 @@ class Layout:
         tokens: Of an image.
         boundary: Whether NEXT stands before every image.
         tasks: Names that have an id; none means that sentences do not say their task.
+        told: The task that sentences say they are of where no other is given; None tells nothing.
     """
 
     codes: int
     tokens: int
     boundary: bool = False
     tasks: tuple[str, ...] = ()
+    told: str | None = None
 
     @property
     def bos(self) -> int:
@@ -57,6 +59,11 @@ class Layout:
     def pad(self) -> int:
         """Fills up what is left of the context after the last whole sentence."""
         return self.codes + 2
+
+    @property
+    def filler(self) -> int:
+        """What padding consists of; no other token sees it, and it is no target."""
+        return self.pad
 
     @property
     def next(self) -> int:
@@ -95,12 +102,22 @@ class Layout:
         """(vocab,) bool: the ids that may stand inside an image."""
         return torch.arange(self.vocab) < self.codes
 
+    def telling(self, task: str | None) -> Self:
+        """The same layout, whose sentences say this task.
+
+        Raises:
+            ValueError: if the task has no id.
+        """
+        self.begin(task)
+        return replace(self, told=task)
+
     def begin(self, task: str | None = None) -> tuple[int, ...]:
-        """What stands before the first image; a task that is None, or has no id here, is not told.
+        """What stands before the first image; a task of None is the one that is `told`.
 
         Raises:
             ValueError: if a task is told that has no id.
         """
+        task = self.told if task is None else task
         if not self.tasks:
             if task is not None:
                 raise ValueError(f"task {task!r} cannot be told: this model was trained without task ids")
@@ -123,9 +140,9 @@ class Layout:
         begin, end = (torch.tensor(ids, dtype=torch.long) for ids in (self.begin(task), self.end))
         return torch.cat([begin, self._spaced(images).flatten(), end])
 
-    def prompt(self, images: Tensor, task: str | None = None) -> Tensor:
+    def prompt(self, images: Tensor) -> Tensor:
         """(b, t) sentences of whole images (b, i, tokens), not ended; an image comes next."""
-        begin = torch.tensor(self.begin(task), dtype=torch.long, device=images.device)
+        begin = torch.tensor(self.begin(), dtype=torch.long, device=images.device)
         ids = rearrange(self._spaced(images), "b i t -> b (i t)")
         parts = [begin.expand(len(images), -1), ids]
         if self.boundary:
@@ -207,6 +224,11 @@ class BareLayout(Layout):
     def pad(self) -> int:
         """There is none."""
         raise AttributeError("a bare layout has no pad: its sentences are of one length")
+
+    @property
+    def filler(self) -> int:
+        """The first id above the codes, which the published code pads with; where there is none, a code."""
+        return self.codes if self.reserved else 0
 
     def begin(self, task: str | None = None) -> tuple[int, ...]:
         """Nothing stands before the first image."""

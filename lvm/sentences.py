@@ -230,7 +230,7 @@ class Sentences:
             parts.append(self._sentence(*drawn, rng))
             left -= len(parts[-1][0])
         if left:
-            parts.append(_padding(self.layout.pad, left))
+            parts.append(_padding(self.layout.filler, left))
         marks = [torch.full((len(part[0]),), number) for number, part in enumerate(parts)]
         ids, seen, weights, tasks = (torch.cat(column) for column in zip(*parts, strict=True))
         return Sample(ids, seen, weights, torch.cat(marks), tasks)
@@ -259,6 +259,7 @@ class Sentences:
         ids = self.layout.sentence(images, told)
         seen = self.layout.sentence(self._spoiled(images, asked, rng), told)
         weights = self.layout.weights(asked.tolist(), self.order.query)
+        weights[0] = 0  # nothing of the sentence stands before it
         return ids, seen, weights, torch.full_like(ids, task)
 
     @staticmethod
@@ -288,6 +289,6 @@ def check_room(task: str, form: Form, rows: int, layout: Layout, length: int) ->
         )
 
 
-def _padding(pad: int, count: int) -> tuple[Tensor, ...]:
-    ids = torch.full((count,), pad)
+def _padding(filler: int, count: int) -> tuple[Tensor, ...]:
+    ids = torch.full((count,), filler)
     return ids, ids, torch.zeros(count), torch.zeros_like(ids)

@@ -56,15 +56,19 @@ class TrainConfig:
     eval_steps: int = 500
     save_steps: int = 250
 
+    def __post_init__(self) -> None:
+        if self.data.tokenizer is None:
+            raise ValueError("data.tokenizer is missing: name the tokenizer that made the shards")
+
 
 def train(config: TrainConfig) -> None:
     """Train a transformer; `config.run.folder` receives checkpoints, pictures, metrics and `model/`."""
     run = Run(config.run)
     tokenizer = usable(load_tokenizer(config.data.tokenizer), config.data.tokenizer)
     tasks, kept = sources(config.data, tokenizer)
-    told = tuple(tasks) if config.data.untold < 1 else ()
+    names = tuple(tasks) if config.data.untold < 1 else ()
     bundle = LVMConfig(
-        tokenizer=tokenizer.config, gpt=config.gpt, layout=MarkedConfig(boundary=config.boundary, tasks=told)
+        tokenizer=tokenizer.config, gpt=config.gpt, layout=MarkedConfig(boundary=config.boundary, tasks=names)
     )  # refuses a wrong vocabulary before all is trained
     layout = bundle.layout.build(tokenizer.vocab, tokenizer.tokens)
     if config.gpt.period and config.gpt.period % layout.stride:
@@ -73,6 +77,7 @@ def train(config: TrainConfig) -> None:
             "embedding would tell wrong places, set it to twice as many"
         )
     source = contexts(config.data, tasks, layout, config.gpt.length, config.run.seed)
+    told = config.data.untold == 0  # always: then the id for a task that is not told is untrained
     gpt = GPT(config.gpt)
     seed_embeddings(gpt, tokenizer, config.run.seed)
     gpt, optimizer = run.prepare(gpt, optimizer_for(gpt, config.optim, inside=gpt.blocks))
@@ -91,9 +96,8 @@ def train(config: TrainConfig) -> None:
         if run.every(config.run.log_steps):
             run.log(means.facts())
         if run.every(config.eval_steps):
-            # Where every sentence of training says its task, the id for one that is not told is untrained.
-            run.log(validation_losses(average.model, layout, kept, told=config.data.untold == 0))
-            run.show("answers", answer_sheet(average.model, tokenizer, layout, kept))
+            run.log(validation_losses(average.model, layout, kept, told))
+            run.show("answers", answer_sheet(average.model, tokenizer, layout, kept, told))
         if run.every(config.save_steps):
             run.save()
     if run.main:
@@ -103,13 +107,18 @@ def train(config: TrainConfig) -> None:
 
 def losses(gpt: nn.Module, sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
     """Nats, weights and tasks (n,) of the tokens of contexts (b, t) that count."""
-    weights = sample.weights[:, 1:]
-    where = weights > 0
+    where, documents = counted(sample)
+    logits = gpt(sample.seen[:, :-1], where=where, documents=documents)
+    nats = F.cross_entropy(logits, sample.ids[:, 1:][where], reduction="none")
+    return nats, sample.weights[:, 1:][where], sample.tasks[:, 1:][where]
+
+
+def counted(sample: Sample) -> tuple[Tensor, Tensor | None]:
+    """Which scores (b, t - 1) of contexts count, and the number of the sentence of each, if it matters."""
+    where = sample.weights[:, 1:] > 0
     # Padding comes after all else, so that one sentence a context needs no mask.
     packed = bool((where & (sample.sentences[:, 1:] > 0)).any())
-    logits = gpt(sample.seen[:, :-1], where=where, documents=sample.sentences[:, :-1] if packed else None)
-    nats = F.cross_entropy(logits, sample.ids[:, 1:][where], reduction="none")
-    return nats, weights[where], sample.tasks[:, 1:][where]
+    return where, sample.sentences[:, :-1] if packed else None
 
 
 def save(gpt: GPT, tokenizer: VQTokenizer, bundle: LVMConfig, folder: Path) -> None:

@@ -99,13 +99,24 @@ def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
 
 def _add_prompt(verbs: argparse._SubParsersAction) -> None:
     verb = _add_verb(verbs, _prompt, "show pairs of pictures and have the same done to another")
+    verb.epilog = "Give --pair and --query, or --frames, which a row of pictures goes on behind."
     add = verb.add_argument
-    pair = {"nargs": 2, "action": "append", "required": True, "metavar": ("BEFORE", "AFTER")}
-    add("--pair", type=Path, **pair, help="an example; may be given several times")
-    add("--query", type=Path, required=True, metavar="PICTURE", help="the picture to do the same to")
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("BEFORE", "AFTER")}
+    add("--pair", type=Path, **pair, help="an example, both of one size; may be given several times")
+    add("--query", type=Path, metavar="PICTURE", help="the picture to do the same to")
+    add("--frames", type=Path, nargs="+", metavar="PICTURE", help="a row to continue, in place of these")
+    add("--count", type=int, metavar="N", help="pictures to draw behind the frames [1]")
     add("--out", type=Path, default="answer.png", metavar="PNG", help="prompt and answers [%(default)s]")
     add("--model", metavar="FOLDER", help="a folder or hub id; the shipped weights unless given")
-    add("--candidates", type=int, default=1, metavar="N", help="answers to draw [%(default)s]")
+    add("--candidates", type=int, default=1, metavar="N", help="answers to draw, best first [%(default)s]")
+    ensemble = "prompts, the pairs in other orders, that answer together [%(default)s]"
+    add("--ensemble", type=int, default=1, metavar="N", help=ensemble)
+    add("--allowed", choices=["seen"], help="draw only codes that occur in the answers shown")
+    away = "how far to push away from what it answers without the pairs; 1 is not at all [1]"
+    add("--guidance", type=float, metavar="S", help=away)
+    add("--task", metavar="NAME", help="tell a model which task it is, if it was trained to be told")
+    fits = ["crop", "stretch", "pad"]
+    add("--fit", choices=fits, default="crop", help="what becomes of pictures not square [%(default)s]")
     _add_sampling(verb, default="0 for one answer, 1 for several or a cut")
 
 
@@ -156,7 +167,7 @@ def _add_probe(verbs: argparse._SubParsersAction) -> None:
 
 
 def _add_import(verbs: argparse._SubParsersAction) -> None:
-    about = "write somebody else's tokenizer, ImageGPT, LVM or DDPM as a folder of ours"
+    about = "write somebody else's tokenizer, ImageGPT, LVM, its data, or DDPM as a folder of ours"
     verb = _add_verb(verbs, _import, about)
     verb.epilog = "docs/guides/published_tokenizers.md lists the layouts that load."
     add = verb.add_argument
@@ -167,8 +178,11 @@ def _add_import(verbs: argparse._SubParsersAction) -> None:
     add("--size", type=int, metavar="PIXELS", help=size)
     add("--low", type=float, choices=[-1.0, 0.0], help="black as its network sees it [its layout's]")
     add("--palette", metavar="FILE", help="colors of an ImageGPT whose files do not hold them")
-    tokenizer = "of an LVM: a file, a folder or a hub id [the folder `tokenizer` in SRC]"
+    tokenizer = "of an LVM, or of a .jsonl: a file, a folder or a hub id [the folder `tokenizer` in SRC]"
     add("--tokenizer", metavar="PLACE", help=tokenizer)
+    add("--task", metavar="NAME", help="what sentences of LVM's .jsonl are of; they become shards")
+    form = "of a .jsonl: single, pairs, sequence:16, annotated:8 or groups:4:4, images a row and rows"
+    add("--form", metavar="FORM", help=form)
 
 
 def _add_compare(verbs: argparse._SubParsersAction) -> None:
@@ -211,7 +225,7 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
     elif arguments.what == "protocols":
         from lvm.protocols.evaluate import main as evaluate
     else:
-        from lvm.evaluate import main as evaluate
+        from workbench.shots import main as evaluate
     evaluate(rest)
 
 
@@ -219,21 +233,31 @@ def _prompt(arguments: argparse.Namespace, rest: list[str]) -> None:
     import torch
 
     from lvm import DEFAULT_WEIGHTS, LVM
-    from workbench.prompt import prompt
+    from workbench.prompt import Asking, continue_row, prompt
 
+    _check_what_is_prompted(arguments)
     uncut = arguments.top_k is None and arguments.top_p is None
     sampling = _sampling(arguments, temperature=0.0 if arguments.candidates == 1 and uncut else 1.0)
+    names = ("candidates", "seed", "ensemble", "allowed", "task", "fit")
+    asking = Asking(sampling=sampling, **{name: getattr(arguments, name) for name in names})
     model = LVM.from_pretrained(arguments.model or DEFAULT_WEIGHTS)
-    prompt(
-        model.to("cuda" if torch.cuda.is_available() else "cpu"),
-        pairs=[tuple(pair) for pair in arguments.pair],
-        query=arguments.query,
-        out=arguments.out,
-        candidates=arguments.candidates,
-        sampling=sampling,
-        seed=arguments.seed,
-    )
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if arguments.frames:
+        count = 1 if arguments.count is None else arguments.count
+        continue_row(model, arguments.frames, count, arguments.out, asking)
+    else:
+        prompt(model, [tuple(pair) for pair in arguments.pair], arguments.query, arguments.out, asking)
     print(arguments.out)
+
+
+def _check_what_is_prompted(arguments: argparse.Namespace) -> None:
+    """Raises ValueError unless there are pairs and a query, or frames, and not both."""
+    if arguments.frames and (arguments.pair or arguments.query):
+        raise ValueError("--frames stand in the place of --pair and --query: give one or the other")
+    if not arguments.frames and not (arguments.pair and arguments.query):
+        raise ValueError("a prompt is --pair BEFORE AFTER, once or more, and --query PICTURE; or --frames")
+    if arguments.count is not None and not arguments.frames:
+        raise ValueError("--count is of pictures behind --frames: --candidates are answers to a query")
 
 
 def _sample(arguments: argparse.Namespace, rest: list[str]) -> None:
@@ -264,7 +288,12 @@ def _sampling(arguments: argparse.Namespace, temperature: float) -> "Sampling":
     from vqtok.gpt import Sampling
 
     heat = temperature if arguments.temperature is None else arguments.temperature
-    return Sampling(temperature=heat, top_k=arguments.top_k, top_p=arguments.top_p)
+    cuts = {"top_k": arguments.top_k, "top_p": arguments.top_p}
+    if arguments.guidance is None:
+        return Sampling(temperature=heat, **cuts)
+    from vqtok.gpt.guidance import Constant
+
+    return Sampling(temperature=heat, guidance=Constant(scale=arguments.guidance), **cuts)
 
 
 def _probe(arguments: argparse.Namespace, rest: list[str]) -> None:
@@ -274,6 +303,11 @@ def _probe(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
+    if arguments.source.endswith(".jsonl"):
+        _import_sentences(arguments)
+        return
+    if arguments.task or arguments.form:
+        raise ValueError(f"{arguments.source} is no .jsonl of LVM: leave --task and --form out")
     from diffusion.published.pipelines import import_ddpm, is_diffusers
     from imagegpt.published import import_imagegpt, is_imagegpt
     from lvm.published import import_lvm, is_lvm
@@ -288,6 +322,16 @@ def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
     else:
         told = import_tokenizer(arguments.source, arguments.folder, arguments.size, arguments.low)
     print(f"{told}\n{arguments.folder}")
+
+
+def _import_sentences(arguments: argparse.Namespace) -> None:
+    from lvm.published.jsonl import form_of, import_jsonl
+
+    named = {name: getattr(arguments, name) for name in ("tokenizer", "task", "form")}
+    if missing := [f"--{name}" for name, value in named.items() if not value]:
+        raise ValueError(f"{arguments.source} does not say what is in it: give {' and '.join(missing)}")
+    named["form"] = form_of(named["form"])
+    print(f"{import_jsonl(arguments.source, arguments.folder, **named)}\n{arguments.folder}")
 
 
 def _compare(arguments: argparse.Namespace, rest: list[str]) -> None:

@@ -34,12 +34,13 @@ def chart(series: Mapping[str, Points], title: str, x: str, y: str) -> str:
         raise ValueError(f"no points to draw for {title!r}: log some first")
     if len(lines) > LINES:
         raise ValueError(f"{len(lines)} lines are too many for one chart of {LINES} colors: draw two charts")
-    across = _Axis([point[0] for points in lines.values() for point in points], LEFT, WIDTH - RIGHT)
-    up = _Axis([point[1] for points in lines.values() for point in points], HEIGHT - BOTTOM, TOP)
+    across = Axis([point[0] for points in lines.values() for point in points], LEFT, WIDTH - RIGHT)
+    up = Axis([point[1] for points in lines.values() for point in points], HEIGHT - BOTTOM, TOP)
     numbered = enumerate(lines.items(), 1)
     drawn = [_line(number, name, points, across, up) for number, (name, points) in numbered]
     ends = {name: up.place(points[-1][1]) for name, points in lines.items()}
-    names = [_name(number, name, place) for number, (name, place) in enumerate(_spread(ends).items(), 1)]
+    spread_ends = spread(ends, APART, HEIGHT - BOTTOM)
+    names = [_name(number, name, place) for number, (name, place) in enumerate(spread_ends.items(), 1)]
     parts = [
         _text(8, 18, title, "title"),
         _text(8, 34, y),
@@ -63,7 +64,19 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
 
 
-class _Axis:
+def spread(places: Mapping[str, float], apart: float, lowest: float) -> dict[str, float]:
+    """Places of names, moved down until they are `apart`, then up so that none is below `lowest`."""
+    order = sorted(places, key=places.get)
+    moved, least = {}, -math.inf
+    for name in order:
+        moved[name] = least = max(places[name], least + apart)
+    most = lowest + apart
+    for name in reversed(order):
+        moved[name] = most = min(moved[name], most - apart)
+    return {name: moved[name] for name in places}
+
+
+class Axis:
     """From values to places between `start` and `end`, with round ends."""
 
     def __init__(self, values: list[float], start: float, end: float) -> None:
@@ -76,7 +89,7 @@ class _Axis:
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
 
-def _grid(across: _Axis, up: _Axis) -> list[str]:
+def _grid(across: Axis, up: Axis) -> list[str]:
     """Horizontal lines with their values, and the values of the horizontal axis."""
     parts = []
     for value in up.ticks:
@@ -88,7 +101,7 @@ def _grid(across: _Axis, up: _Axis) -> list[str]:
     return parts
 
 
-def _line(number: int, name: str, points: Points, across: _Axis, up: _Axis) -> str:
+def _line(number: int, name: str, points: Points, across: Axis, up: Axis) -> str:
     """One line, and a dot for every point, which tells its numbers; small dots where they are many."""
     places = [(across.place(x), up.place(y)) for x, y in points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
@@ -101,18 +114,6 @@ def _line(number: int, name: str, points: Points, across: _Axis, up: _Axis) -> s
     ]
     style = f'fill="none" stroke="{color}" stroke-width="2" stroke-linejoin="round"'
     return f'<polyline points="{path}" {style}/>{"".join(dots)}'
-
-
-def _spread(places: dict[str, float]) -> dict[str, float]:
-    """The names' places, moved down as far as legible names need, then up so that the last one fits."""
-    order = sorted(places, key=places.get)
-    spread, floor = {}, -math.inf
-    for name in order:
-        spread[name] = floor = max(places[name], floor + APART)
-    ceiling = HEIGHT - BOTTOM + APART
-    for name in reversed(order):
-        spread[name] = ceiling = min(spread[name], ceiling - APART)
-    return {name: spread[name] for name in places}
 
 
 def _name(number: int, name: str, place: float) -> str:

@@ -14,8 +14,9 @@ from PIL import Image
 from rich.console import Console
 
 from lvm import LVM
-from lvm.evaluate import Report, TaskReport, evaluate
+from lvm.evaluate import Job, evaluate
 from lvm.kind import KindClassifier
+from lvm.report import Report, TaskReport
 from lvm.tasks import PAIR_TASKS, named
 from vqtok.data.emoji import SPLITS, load_emoji
 from vqtok.training.journal import read_rows
@@ -112,7 +113,8 @@ def examine(model: Path | str, settings: Settings) -> tuple[Report, float]:
     judge = KindClassifier.from_pretrained(settings.judge)
     learned = named(settings.tasks)
     asked = [task for task in PAIR_TASKS if task in learned or task.held_out]
-    report = evaluate(loaded, settings.names, shots, SEED, asked, answer_shots=most, judge=judge)
+    job = Job(names=settings.names, shots=shots, answer_shots=most, seed=SEED, floors=False)
+    report = evaluate(loaded, job, asked, judge)
     return report, time.monotonic() - began
 
 

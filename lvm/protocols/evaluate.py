@@ -22,17 +22,18 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
-from lvm.evaluate import WIDTH, sheet
 from lvm.exam import decode
 from lvm.generate import answers
+from lvm.marks import masks_of
 from lvm.model import DEFAULT_WEIGHTS, LVM
 from lvm.protocols.marks import Marks, class_ious, color_errors, joined, means, overlap
-from lvm.protocols.pairs import boxes_of, masks_of
+from lvm.protocols.pairs import boxes_of
 from lvm.protocols.pools import Pool, Question, colorization, detection, questions, segmentation
 from lvm.protocols.voc import FOLDS, Voc
+from lvm.report import WIDTH, sheet
 from vqtok.data.pictures import write_picture
 from vqtok.gpt.sampling import Sampling
-from vqtok.metrics.lpips import load_lpips
+from vqtok.metrics.lpips import lpips_or_reason
 from vqtok.storage.folders import write_file
 
 PROTOCOLS = ("segmentation", "detection", "colorization")
@@ -269,12 +270,7 @@ def _mark(protocol: str, device: str, told: dict[str, str]) -> Mark:
     """The protocol's marks; `told` hears which network LPIPS has, or why there is none."""
     if protocol != "colorization":
         return marker(protocol)
-    try:
-        lpips = load_lpips().to(device)
-    except ValueError as error:
-        told["lpips_network"] = f"none: {error}"
-        return marker(protocol)
-    told["lpips_network"] = lpips.network
+    lpips, told["lpips_network"] = lpips_or_reason(device)
     return marker(protocol, lpips)
 
 

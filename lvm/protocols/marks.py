@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vqtok.metrics.images import iou
-from vqtok.metrics.lpips import DEVIATION, LPIPS
+from vqtok.metrics.lpips import DEVIATION, LPIPS, distances
 
 Marks = dict[str, Tensor]  # name -> (b,), a number for each answer
 
@@ -41,9 +41,7 @@ def color_errors(found: Tensor, right: Tensor, lpips: LPIPS | None = None) -> Ma
     marks = {"mse": squares.mean((1, 2, 3)), "mse_imagenet": (squares / spread).mean((1, 2, 3))}
     if lpips is None:
         return marks
-    device = lpips.mean.device
-    with torch.inference_mode():
-        return marks | {"lpips": lpips(found.to(device), right.to(device)).cpu()}
+    return marks | {"lpips": distances(lpips, found, right)}
 
 
 def joined(parts: Sequence[Marks]) -> Marks:

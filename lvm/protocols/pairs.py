@@ -8,13 +8,14 @@ Letters: b pictures, h w size, s side of a square one, in pixels.
 
 import torch
 import torch.nn.functional as F
-from einops import reduce, repeat
+from einops import repeat
 from torch import Tensor
 
+from lvm.marks import HALF, masks_of
 from lvm.protocols.voc import Box
+from vqtok.metrics.images import filled_boxes
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
-HALF = 0.5  # nearer to white than to black
 
 
 def foreground(picture: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
@@ -69,20 +70,13 @@ def white_on_black(mask: Tensor) -> Tensor:
     return repeat(mask.float(), "h w -> c h w", c=3)
 
 
-def masks_of(pictures: Tensor) -> Tensor:
-    """Masks (b, h, w) bool of pictures (b, 3, h, w) in [0, 1]: true where white is nearer than black."""
-    return reduce(pictures, "b c h w -> b h w", "mean") > HALF
-
-
 def boxes_of(pictures: Tensor) -> Tensor:
     """Filled boxes (b, h, w) bool of pictures (b, 3, h, w) in [0, 1]: around each one's largest white region.
 
     Pixels belong together that touch, be it at a corner. A picture without white has no box, and is false
     everywhere.
     """
-    regions = largest_regions(masks_of(pictures))
-    rows, columns = _between(regions.any(2)), _between(regions.any(1))
-    return rows[:, :, None] & columns[:, None, :]
+    return filled_boxes(largest_regions(masks_of(pictures)))
 
 
 def largest_regions(masks: Tensor) -> Tensor:
@@ -106,9 +100,3 @@ def largest_regions(masks: Tensor) -> Tensor:
         parents = moved
     sizes = torch.zeros_like(parents).scatter_add_(1, parents, (parents > 0).long())
     return (parents[:, 1:] == sizes.argmax(1, keepdim=True)).view_as(masks) & masks
-
-
-def _between(seen: Tensor) -> Tensor:
-    """(b, n) bool: all places from the first to the last true one of (b, n)."""
-    count = seen.long()
-    return (count.cumsum(1) > 0) & (count.flip(1).cumsum(1).flip(1) > 0)

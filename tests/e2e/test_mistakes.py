@@ -233,11 +233,12 @@ def test_vocabulary_of_another_tokenizer(place: Path, vqtok: Callable, refused: 
 
 
 def test_image_of_another_size(place: Path, toys: Path, refused: Callable, toy_lvm: Callable) -> None:
-    """A picture that does not fit is refused with its size and the one that fits."""
+    """A prompt takes any size, but one a pair; a tokenizer tells what it takes, and so does an exam."""
     model = LVM.from_pretrained(toys / "lvm")
     small = torch.zeros(3, 32, 32)
-    with pytest.raises(ValueError, match=r"\(3, 32, 32\), this model sees \(3, 64, 64\): read it with"):
-        model.prompt([(small, small)], small)
+    assert model.prompt([(small, small)], small).shape == (1, 3, 64, 64)
+    with pytest.raises(ValueError, match="pictures of pair 1 have 32x32 and 32x16 pixels"):
+        model.prompt([(small, small[:, :, :16])], small)
     with pytest.raises(ValueError, match=r"60x60 pixels do not divide by 8.*resize"):
         model.tokenizer.encode(torch.zeros(1, 3, 60, 60))
     toy_lvm(32).save_pretrained(place / "small")

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from lvm.protocols.voc import CLASSES
+from lvm.published import write_jsonl
 
 ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "README.md"
@@ -43,7 +45,14 @@ TOY = {  # beginning of a command -> flags behind it that make it toy-sized; the
     "vqtok complete": "--rows 4",
     "vqtok train recipes/tokenizer/": "--lr.steps 6 --restart_steps 4 --data.workers 0 --data.batch 4 "
     f"{NETWORK} {SHORT}",
+    "vqtok encode --pairs 4000 --tokenizer lvm/weights/": "--pairs 12 --tokenizer {toys}/lvm",
+    "vqtok encode --pairs 5000 --tokenizer lvm/weights/": "--pairs 12 --tokenizer {toys}/lvm",
+    "vqtok encode --pairs 64 --tokenizer lvm/weights/": "--pairs 12 --tokenizer {toys}/lvm",
     "vqtok encode --pairs": "--pairs 12",
+    "vqtok train recipes/lvm/lora64.yaml": "--lr.steps 3 --data.batch 2 --data.held_out 4 "
+    f"--model {{toys}}/lvm {SHORT}",
+    "vqtok train recipes/lvm/distill64.yaml": "--lr.steps 3 --data.batch 2 --data.held_out 4 "
+    f"--teacher {{toys}}/lvm --gpt.vocab {CODES + 3} --gpt.width 32 --gpt.depth 1 --gpt.heads 2 {SHORT}",
     "vqtok train recipes/lvm/": f"--lr.steps 3 --data.batch 2 --data.held_out 4 --gpt.vocab {CODES + 3} "
     f"--gpt.width 32 --gpt.depth 1 --gpt.heads 2 {SHORT}",
     "vqtok evaluate tokenizer --model": "",
@@ -84,6 +93,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, photos: Path, voc_example: C
         picture = Image.open(path)
         picture.save(folder / f"{name}.png")
         ImageOps.invert(picture).save(folder / f"{name}-inverted.png")
+    ids = np.random.default_rng(0).integers(CODES, size=(5, 16 * 64))
+    write_jsonl(folder / "depth.jsonl", ids)  # five sentences of eight pairs
     voc = folder / "VOCdevkit" / "VOC2012"
     names = {f"{kind}_{k}": kind for kind in CLASSES for k in range(4)}
     for k, (name, kind) in enumerate(names.items()):

@@ -56,7 +56,8 @@ def test_a_prompt_is_the_sentence_before_its_answer(
     """What a model is asked to go on with is exactly what it was trained to go on with."""
     task = data.draw(st.sampled_from([None, *layout.tasks]))
     codes = codes_of(layout, images + 1, seed)
-    prompt, sentence = layout.prompt(codes[None, :-1], task)[0], layout.sentence(codes, task)
+    prompt = layout.telling(task).prompt(codes[None, :-1])[0]
+    sentence = layout.sentence(codes, task)
     assert torch.equal(prompt, sentence[: len(prompt)])
     assert torch.equal(sentence[len(prompt) :][: layout.tokens], codes[-1])
 

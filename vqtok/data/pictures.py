@@ -1,4 +1,4 @@
-"""One picture: from a PNG, JPEG or WebP file to a tensor, and back to PNG.
+"""One picture: from a PNG, JPEG or WebP file to a tensor, to another size, and back to PNG.
 
 What becomes of the many kinds of picture, all 8-bit sRGB afterwards:
 
@@ -14,13 +14,15 @@ Letters: c channels, h w rows and columns of pixels.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from vqtok.storage.folders import write_file
@@ -55,16 +57,46 @@ def read_pixels(
 ) -> Tensor:
     """As `read_picture`, but (3, h, w) uint8 in [0, 255]: a quarter of the memory, and nothing lost."""
     check_form(size, fit)
-    with open(path, "rb") as file:
-        try:
-            picture = _decoded(file, size, pixel_limit)
-        except Exception as error:  # damaged files raise almost anything: struct.error, SyntaxError ...
-            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
-                raise  # the machine's trouble, not the picture's
-            raise ValueError(f"cannot read {path}: {_reason(error)}") from error
+    with _opened(path) as file:
+        picture = _decoded(file, size, pixel_limit)
     if size is not None:
         picture = FITS[fit](picture, size)
-    return rearrange(torch.from_numpy(np.array(picture)), "h w c -> c h w").contiguous()
+    return _pixels(picture)
+
+
+def picture_shape(path: str | Path) -> tuple[int, int]:
+    """Height and width, in pixels, that `read_picture` would give a file; its pixels are not decoded.
+
+    Raises:
+        ValueError: if the file is no picture; it names the file and the reason.
+        OSError: if the file cannot be opened.
+    """
+    with _opened(path) as file, Image.open(file, formats=FORMATS) as picture:
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # a quarter, mirrored or not
+        return picture.size if turned else picture.size[::-1]
+
+
+def fitted(image: Tensor, size: int, fit: Fit = "crop") -> Tensor:
+    """An image (3, h, w) in [0, 1] as (3, size, size), by the same filter and fits as a file that is read.
+
+    One of that size is given back as it is. Any other passes through 8 bits, so that it is to the last bit
+    what `read_picture` makes of a PNG of it; no gradient does.
+
+    Raises:
+        ValueError: if the image has another shape or range, or there is no such size or fit.
+    """
+    check_form(size, fit)
+    if image.ndim != 3 or len(image) != 3 or not image.numel() or not image.is_floating_point():
+        raise ValueError(f"an image is {image.dtype} {tuple(image.shape)}: give (3, h, w) floats in [0, 1]")
+    if image.shape[1:] == (size, size):
+        return image
+    low, high = image.aminmax()
+    if not (low >= 0 and high <= 1):  # also where a pixel is no number
+        raise ValueError(
+            f"pixels reach from {float(low):.3g} to {float(high):.3g}, not within [0, 1]: divide by 255, or "
+            "clamp them"
+        )
+    return (_pixels(FITS[fit](_picture(image), size)).float() / 255).to(image.device)
 
 
 def check_form(size: int | None, fit: str) -> None:
@@ -97,10 +129,32 @@ def write_picture(path: str | Path, image: Tensor) -> None:
     if not image.isfinite().all():
         wrong = int((~image.isfinite()).sum())
         raise ValueError(f"{wrong} values are not finite, so {path} was not written: check its source")
-    pixels = (image.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(rearrange(pixels, "c h w -> h w c").numpy()).save(buffer, "PNG")
+    _picture(image).save(buffer, "PNG")
     write_file(Path(path), buffer.getvalue())
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[BinaryIO]:
+    """The file, while it is read as a picture; what goes wrong names it."""
+    with open(path, "rb") as file:
+        try:
+            yield file
+        except Exception as error:  # damaged files raise almost anything: struct.error, SyntaxError ...
+            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+                raise  # the machine's trouble, not the picture's
+            raise ValueError(f"cannot read {path}: {_reason(error)}") from error
+
+
+def _pixels(picture: Image.Image) -> Tensor:
+    """(3, h, w) uint8 of RGB."""
+    return rearrange(torch.from_numpy(np.array(picture)), "h w c -> c h w").contiguous()
+
+
+def _picture(image: Tensor) -> Image.Image:
+    """RGB of (3, h, w); what lies outside of [0, 1] is clamped."""
+    pixels = (image.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+    return Image.fromarray(rearrange(pixels, "c h w -> h w c").numpy())
 
 
 def _decoded(file: BinaryIO, size: int | None, pixel_limit: int) -> Image.Image:

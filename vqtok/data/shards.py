@@ -8,7 +8,6 @@ written last, so a folder without one is unfinished and never opened.
 Letters: n rows, w ids in a row.
 """
 
-import copy
 import json
 import os
 from bisect import bisect_right
@@ -82,19 +81,9 @@ class Shards:
     """
 
     def __init__(self, folder: str | Path, verify: bool = True) -> None:
-        self._find(folder)
-        self._hold([_opened(path, verify) for path in self.folders])
-
-    @classmethod
-    def apart(cls, folder: str | Path, key: str, verify: bool = True) -> dict[str, "Shards"]:
-        """As `Shards(folder).by(key)`, but groups may differ in what shards of one group share.
-
-        Raises:
-            ValueError: as the class, and if a shard's facts lack the key.
-        """
-        every = cls.__new__(cls)._find(folder)
-        groups = _grouped([_opened(path, verify) for path in every.folders], key)
-        return {value: copy.copy(every)._hold(groups[value]) for value in sorted(groups)}
+        self.folder = Path(folder)
+        finished, self.unfinished = _found(self.folder)
+        self._hold([_opened(path, verify) for path in finished])
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -107,23 +96,30 @@ class Shards:
         row = _mapped(shard)[index - self._ends[number] + shard.rows]
         return torch.from_numpy(row.astype(np.int64))
 
-    def by(self, key: str) -> dict[str, "Shards"]:
-        """The shards in groups that share a fact: `shards.by("task")["flat"]`.
+    @classmethod
+    def by(cls, key: str, folder: str | Path, verify: bool = True) -> dict[str, "Shards"]:
+        """The shards under a folder in groups that share a fact: `Shards.by("task", folder)["flat"]`.
+
+        Rows of different groups may differ in width.
 
         Raises:
-            ValueError: if a shard's facts lack the key.
+            ValueError: if a shard's facts lack the key, and as for one sequence, for each group.
         """
-        groups = _grouped(self._shards, key)
-        return {value: copy.copy(self)._hold(groups[value]) for value in sorted(groups)}
+        finished, unfinished = _found(Path(folder))
+        groups: dict[str, list[_Shard]] = {}
+        for shard in (_opened(path, verify) for path in finished):
+            if key not in shard.facts:
+                known = ", ".join(sorted(shard.facts)) or "nothing"
+                raise ValueError(f"{shard.folder} does not say its {key!r}, only {known}: choose of these")
+            groups.setdefault(str(shard.facts[key]), []).append(shard)
+        return {value: cls._of(Path(folder), groups[value], unfinished) for value in sorted(groups)}
 
-    def _find(self, folder: str | Path) -> "Shards":
-        """Look for shards, finished or not."""
-        self.folder = Path(folder)
-        self.folders, self.unfinished = _found(self.folder)
-        if not self.folders:
-            unfinished = len(self.unfinished)
-            raise ValueError(f"no finished shard under {folder}, {unfinished} unfinished: run `vqtok encode`")
-        return self
+    @classmethod
+    def _of(cls, folder: Path, shards: list["_Shard"], unfinished: list[Path]) -> "Shards":
+        """Those of one group."""
+        group = cls.__new__(cls)
+        group.folder, group.unfinished = folder, unfinished
+        return group._hold(shards)
 
     def _hold(self, shards: list["_Shard"]) -> "Shards":
         """Become the sequence of these shards."""
@@ -178,6 +174,10 @@ def _found(folder: Path) -> tuple[list[Path], list[Path]]:
     for path in sorted({file.parent for name in (ROWS, MANIFEST) for file in folder.rglob(name)}):
         unpublished = any(TEMPORARY.fullmatch(part) for part in path.relative_to(folder).parts)
         (unfinished if unpublished or not (path / MANIFEST).exists() else finished).append(path)
+    if not finished:
+        raise ValueError(
+            f"no finished shard under {folder}, {len(unfinished)} unfinished: run `vqtok encode`"
+        )
     return finished, unfinished
 
 
@@ -192,17 +192,6 @@ def _opened(folder: Path, verify: bool) -> _Shard:
         raise ValueError(f"{folder / MANIFEST} has changed since it was written: encode this shard again")
     del said["dtype"]  # for readers that do not know the rule
     return _Shard(folder=folder, written=os.stat(folder / ROWS).st_mtime_ns, **said)
-
-
-def _grouped(shards: list[_Shard], key: str) -> dict[str, list[_Shard]]:
-    """Shards by what they say about `key`."""
-    groups: dict[str, list[_Shard]] = {}
-    for shard in shards:
-        if key not in shard.facts:
-            known = ", ".join(sorted(shard.facts)) or "nothing"
-            raise ValueError(f"{shard.folder} does not say its {key!r}, only {known}: choose of these")
-        groups.setdefault(str(shard.facts[key]), []).append(shard)
-    return groups
 
 
 def _seal(said: dict[str, Any]) -> str:

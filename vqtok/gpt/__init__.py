@@ -2,9 +2,10 @@
 
 from vqtok.gpt.cache import KVCache
 from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.generation import Prompt, generate
+from vqtok.gpt.generation import generate
 from vqtok.gpt.loss import NextTokenObjective, next_token_loss
 from vqtok.gpt.model import GPT
+from vqtok.gpt.prompts import Prompt
 from vqtok.gpt.sampling import Sampling
 
 __all__ = [

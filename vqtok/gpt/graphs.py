@@ -7,8 +7,9 @@ written where a tensor says, and attention reads all of its room, masked.
 Letters: b batch, t new tokens, s room in tokens, m key/value heads, k head width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 from vqtok.gpt.cache import Cache, KVCache, Shared, SharedKVCache
 from vqtok.gpt.masks import Places
 
-Step = Callable[..., Tensor]  # (cache, *tensors or None) -> tensor
+Step = Callable[..., Any]  # (caches, *tensors or None) -> tensor, or several
 
 
 class StaticKVCache:
@@ -74,37 +75,39 @@ class Captured:
     What it returns is overwritten by the next call.
 
     Args:
-        step: Is run twice before it is captured, and must leave nothing behind but in its cache.
-        cache: That it reads and fills, one token a call.
+        step: Is run twice before it is captured, and must leave nothing behind but in its caches.
+        caches: That it reads and fills, one token each a call.
         inputs: Of the shapes that all later ones have; None stays None.
     """
 
-    def __init__(self, step: Step, cache: Cache, *inputs: Tensor | None) -> None:
-        self._cache, static = cache, StaticKVCache(cache)
+    def __init__(self, step: Step, caches: Sequence[Cache], *inputs: Tensor | None) -> None:
+        self._caches, static = caches, [StaticKVCache(cache) for cache in caches]
         self._inputs = [None if tensor is None else tensor.clone() for tensor in inputs]
         stream = torch.cuda.Stream()  # one for trial and capture, since libraries make workspaces for each
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(2):
                 step(static, *self._inputs)
-                static.rewind()
+                for cache in static:
+                    cache.rewind()
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, stream=stream):
             self._output = step(static, *self._inputs)
 
-    def __call__(self, *inputs: Tensor | None) -> Tensor:
+    def __call__(self, *inputs: Tensor | None) -> Any:
         """Run it; waits for nothing."""
         for held, tensor in zip(self._inputs, inputs, strict=True):
             if held is not None:
                 held.copy_(tensor)
         self._graph.replay()
-        self._cache.advance(1)
+        for cache in self._caches:
+            cache.advance(1)
         return self._output
 
 
-def repeated(step: Step, cache: Cache, *inputs: Tensor | None) -> Callable[..., Tensor]:
-    """The step with its cache, for many calls with inputs like these; a CUDA graph where there are such."""
+def repeated(step: Step, caches: Sequence[Cache], *inputs: Tensor | None) -> Step:
+    """The step with its caches, for many calls with inputs like these; a CUDA graph where there are such."""
     if inputs[0].device.type == "cuda" and hasattr(torch.cuda, "CUDAGraph"):
-        return Captured(step, cache, *inputs)
-    return partial(step, cache)
+        return Captured(step, caches, *inputs)
+    return partial(step, caches)

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from vqtok.gpt.cache import KVCache
-from vqtok.gpt.generation import Prompt, check_prompt, drawing
+from vqtok.gpt.generation import drawing
 from vqtok.gpt.model import GPT
+from vqtok.gpt.prompts import Prompt, check_prompt
 from vqtok.gpt.sampling import check_allowed
 
 
@@ -42,12 +43,14 @@ def generate_greedily(
         (p, count) int64.
 
     Raises:
-        ValueError: if an id is outside the vocabulary, tokens do not fit, nothing is allowed, or window is
-            below 1.
+        ValueError: if an id is outside the vocabulary, tokens do not fit, nothing is allowed, window is below
+            1, or prompts vote.
     """
     prompt = prompt if isinstance(prompt, Prompt) else Prompt(ids=prompt)
     check_prompt(gpt, prompt, count)
     check_allowed(allowed, (gpt.config.vocab,))
+    if prompt.votes > 1:
+        raise ValueError(f"{prompt.votes} votes a token are not taken here: draw with vqtok.gpt.generate")
     if window < 1:
         raise ValueError(f"a window of {window} tokens is none: 1 is plain greedy drawing, 16 is usual")
     forbidden = torch.zeros(gpt.config.vocab, dtype=torch.bool) if allowed is None else ~allowed

@@ -1,4 +1,6 @@
-"""How alike two sets of images are: PSNR, SSIM, intersection over union. Pure functions of tensors.
+"""How alike two sets of images are: PSNR, SSIM, intersection over union of masks or their boxes.
+
+Pure functions of tensors.
 
 Letters: b images, c channels, h w pixels. Images are float in [0, 1]; a mask is bool of any shape (b, ...).
 """
@@ -91,6 +93,24 @@ def iou(masks: Tensor, references: Tensor) -> Tensor:
     common = (masks & references).flatten(1).sum(dim=1)
     either = (masks | references).flatten(1).sum(dim=1)
     return torch.where(either == 0, 1.0, common / either.clamp(min=1))
+
+
+def filled_boxes(masks: Tensor) -> Tensor:
+    """(b, h, w) bool: the smallest upright box around all that is true in each mask, filled.
+
+    An empty mask has an empty box, so that by `iou` it agrees with an empty one and with no other.
+
+    Args:
+        masks: (b, h, w) bool.
+    """
+    rows, columns = _between(masks.any(2)), _between(masks.any(1))
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def _between(seen: Tensor) -> Tensor:
+    """(b, n) bool: all places from the first to the last true one of (b, n)."""
+    count = seen.long()
+    return (count.cumsum(1) > 0) & (count.flip(1).cumsum(1).flip(1) > 0)
 
 
 def _squared_errors(images: Tensor, references: Tensor) -> Tensor:

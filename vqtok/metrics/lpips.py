@@ -107,6 +107,23 @@ def load_lpips() -> LPIPS:
     )
 
 
+def lpips_or_reason(device: torch.device | str) -> tuple[LPIPS | None, str]:
+    """What `load_lpips` finds, on `device`, with the network's name; or None, and why there is none."""
+    try:
+        lpips = load_lpips().to(device)
+    except ValueError as error:
+        return None, f"none: {error}"
+    return lpips, lpips.network
+
+
+@torch.inference_mode()
+def distances(lpips: LPIPS, images: Tensor, references: Tensor, batch: int = 64) -> Tensor:
+    """(b,) on the CPU: LPIPS of images (b, 3, h, w) in [0, 1], a few at once where the network is."""
+    device = lpips.mean.device
+    parts = zip(images.split(batch), references.split(batch), strict=True)
+    return torch.cat([lpips(one.to(device), other.to(device)).cpu() for one, other in parts])
+
+
 def _weights(network: Network, folder: Path | None = None) -> Path:
     return (folder or Path(torch.hub.get_dir()) / "checkpoints") / network.file
 

@@ -11,6 +11,7 @@ SPEED = {
     "lookup": "workbench.compare.lookup",
     "gpt": "workbench.compare.gpt",
     "diffusion": "workbench.compare.unet",
+    "lvm": "workbench.compare.prompts",
 }
 LEARNING = {
     "vq": "workbench.compare.vq",

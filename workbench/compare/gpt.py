@@ -231,7 +231,7 @@ def _theirs(model: nn.Module, case: Case, device: torch.device) -> Call:
 def _ceiling(case: Case, device: torch.device) -> Call:
     """In training, as many operations in products of large matrices; in drawing, the linear layers alone."""
     if isinstance(case, Training):
-        return _products(case.operations, device)
+        return products(case.operations, device)
     gpt = _gpt(case.llama, device)
     matrices = [module.weight for module in gpt.modules() if isinstance(module, nn.Linear)]
     prompts = 1 if isinstance(case, Continuing) else case.batch
@@ -250,7 +250,7 @@ def _ceiling(case: Case, device: torch.device) -> Call:
     return call
 
 
-def _products(operations: float, device: torch.device, side: int = 2048) -> Call:
+def products(operations: float, device: torch.device, side: int = 2048) -> Call:
     """So many floating-point operations in products of square matrices, the last of them cut short."""
     left, right = torch.randn(2, side, side, device=device)
     whole, rest = divmod(operations, 2 * side**3)

@@ -266,8 +266,8 @@ def measured(
     found, side = [], math.isqrt(layout.tokens)
     with torch.autocast(gpt.embed.weight.device.type, torch.bfloat16):
         nats = {
-            group: [nats_of(gpt, layout, held.images, held.asked.tolist(),
-                            task=name if way.told and name in layout.tasks else None)
+            group: [nats_of(gpt, layout.telling(name if way.told and name in layout.tasks else None),
+                            held.images, held.asked.tolist())
                     for name, held in tasks.items()]
             for group, tasks in groups.items()
         }

@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from lvm import evaluate as evaluation
 from lvm.encode import Job, encode
+from lvm.kind import KindClassifier, KindConfig
 from lvm.layout import Layout
 from lvm.model import LVM, LVMConfig
+from lvm.report import Report
+from lvm.tasks import task
 from vqtok.gpt.config import GPTConfig
 from vqtok.tokenizers.autoencoder import AutoencoderConfig
 from vqtok.tokenizers.quantizers.vq import VQConfig
@@ -47,6 +51,20 @@ def model() -> LVM:
     return model
 
 
+@pytest.fixture(scope="session")
+def judge() -> KindClassifier:
+    """Untrained."""
+    torch.manual_seed(0)
+    return KindClassifier(KindConfig(channels=(8, 8))).eval()
+
+
+@pytest.fixture(scope="session")
+def report(model: LVM, judge: KindClassifier) -> Report:
+    """Three names, four tasks, one of them held out."""
+    asked = [task(name) for name in ("shaded to line", "shaded to mask", "invert", "upend")]
+    return evaluation.evaluate(model, evaluation.Job(names=3, shots=(0, 1, 3)), tasks=asked, judge=judge)
+
+
 @pytest.fixture
 def layout() -> Layout:
     """Of the tiny model."""
@@ -66,4 +84,20 @@ def shards(tokenizer_folder: Path) -> Path:
     """Shards of ten pairs a task, of scenes."""
     folder = tokenizer_folder.parent / "shards"
     encode(Job(tokenizer=str(tokenizer_folder), out=folder, pairs=10))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lvm_folder(model: LVM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tiny model lies."""
+    folder = tmp_path_factory.mktemp("trained") / "lvm"
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def two_tasks(lvm_folder: Path) -> Path:
+    """Shards of twelve pairs of each of two tasks, by the tiny model's tokenizer."""
+    folder = lvm_folder.parent / "two"
+    encode(Job(tokenizer=str(lvm_folder), out=folder, pairs=12, tasks=("invert", "mirror")))
     return folder

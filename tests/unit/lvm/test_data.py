@@ -52,7 +52,7 @@ def test_held_out_rows_are_the_last_and_never_trained_on(
 ):
     """Of ten rows seven are trained on; three pairs make validation sentences, each once at every place."""
     train_rows, kept = sources(data, tiny_tokenizer())
-    found = Shards.apart(data.shards, "task")
+    found = Shards.by("task", data.shards)
     assert set(train_rows) == set(found) == {one.name for one in TASKS if not one.held_out}
     for name, rows in found.items():
         assert len(train_rows[name]) == 7 and torch.equal(train_rows[name][6], rows[6])
@@ -66,7 +66,7 @@ def test_held_out_rows_are_the_last_and_never_trained_on(
 def test_other_forms_are_measured_in_their_order(data: SentencesConfig, tiny_tokenizer: MakeTokenizer):
     """A film as it is, single pictures one by one; what a form gives is not asked for."""
     _, kept = sources(data, tiny_tokenizer())
-    film = Shards.apart(data.shards, "task")["skin tones"]
+    film = Shards.by("task", data.shards)["skin tones"]
     assert torch.equal(kept["skin tones"].images, torch.stack([film[row].view(5, 16) for row in (7, 8, 9)]))
     assert kept["skin tones"].asked.tolist() == [False] + [True] * 4 and not kept["skin tones"].pairs
     assert kept["single"].images.shape == (3, 1, 16) and kept["single"].asked.tolist() == [True]
@@ -105,7 +105,7 @@ def test_held_out_pictures_are_shown_by_no_other_row(
     encode(job)
     config = SentencesConfig(shards=shards, tokenizer=str(tokenizer_folder), held_out=3, pairs=2)
     train_rows, kept = sources(config, tiny_tokenizer())
-    rows = Shards(shards).by("task")["invert"]
+    rows = Shards.by("task", shards)["invert"]
     assert train_rows["invert"].which.tolist() == [0, 1, 2, 5, 6, 7, 10, 11]  # of the pictures 0, 1 and 2
     wanted = torch.cat([rows[3], rows[4]]).view(1, 4, 16)  # of the three, two make a sentence
     assert torch.equal(kept["invert"].images[:1], wanted)

@@ -45,7 +45,7 @@ def job(tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_rows_are_the_codes_of_their_pictures(shards: Path, tiny_tokenizer: MakeTokenizer):
     """Row k of a task is the ids of its images, of member 0 for the first eight; tasks share no origins."""
     tokenizer, source, origins = tiny_tokenizer(), Scenes(Job(tokenizer="", out=shards, pairs=10)), []
-    for name, rows in Shards.apart(shards, "task").items():
+    for name, rows in Shards.by("task", shards).items():
         for k in (0, 9):
             made = row(task(name), source.origin(task(name), k), 0, k, member=k // BLOCK)
             assert torch.equal(rows[k].view(len(made), -1), tokenizer.encode(made).flatten(1))
@@ -57,9 +57,9 @@ def test_rows_are_the_codes_of_their_pictures(shards: Path, tiny_tokenizer: Make
 
 def test_held_out_tasks_are_encoded_by_name_only(shards: Path, job: Job):
     """One folder a training task, none of a held-out one, unless it is asked for; a kind is its tasks."""
-    assert sorted(Shards.apart(shards, "task")) == sorted(one.name for one in tasks(held_out=False))
+    assert sorted(Shards.by("task", shards)) == sorted(one.name for one in tasks(held_out=False))
     encode(replace(job, pairs=1, tasks=("upend", "color", "invert")))
-    assert set(Shards(job.out).by("task")) == {"upend", "invert", "recolor", "tint"}
+    assert set(Shards.by("task", job.out)) == {"upend", "invert", "recolor", "tint"}
 
 
 def test_members_kept_from_training_are_encoded_on_demand(job: Job, tiny_tokenizer: MakeTokenizer):
@@ -77,7 +77,7 @@ def test_augmented_rows_are_changed_alike(job: Job, tiny_tokenizer: MakeTokenize
     encode(job)
     source = Scenes(job)
     assert source.origins == 3
-    for name, rows in Shards(job.out).by("task").items():
+    for name, rows in Shards.by("task", job.out).items():
         assert rows_of(rows).pictures.tolist() == [0, 1, 2, 0, 1, 2, 0]
         for k in range(7):
             member = int(member_of(k, task(name).members))
@@ -130,7 +130,7 @@ def test_a_longer_job_goes_on_where_another_ended(job: Job):
     encode(replace(job, pairs=4))
     first = digests(job.out)
     encode(job)
-    assert first.items() < digests(job.out).items() and len(Shards(job.out).by("task")["denoise"]) == 5
+    assert first.items() < digests(job.out).items() and len(Shards.by("task", job.out)["denoise"]) == 5
 
 
 @pytest.mark.parametrize("moment", [1, 3, 4, 6, 9, 12])
@@ -201,7 +201,7 @@ def test_a_folder_gives_tasks_that_need_no_drawing(tokenizer_folder: Path, tmp_p
     (photos / os.fsdecode(b"broken\xff.png")).write_bytes(b"no picture")  # a name that is no UTF-8
     skipped = encode(Job(tokenizer=str(tokenizer_folder), out=tmp_path / "out", data=photos, pairs=4))
     assert [Path(path).name for path in skipped] == [r"broken\xff.png"]
-    found = Shards.apart(tmp_path / "out", "task")
+    found = Shards.by("task", tmp_path / "out")
     assert set(found) == {one.name for one in tasks(held_out=False, of="picture")}
     assert all(facts["skipped"] == skipped for shards in found.values() for facts in shards.facts)
 

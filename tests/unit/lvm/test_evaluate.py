@@ -1,52 +1,49 @@
 """The evaluation: every number where it belongs, the same every time, as tables, JSON and a picture."""
 
-import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
 from lvm import evaluate as evaluation
-from lvm.evaluate import Report, evaluate, losses, main, sheet, show
+from lvm.evaluate import Job, evaluate, losses, main, perplexities, stalls
 from lvm.exam import exam, questions
+from lvm.floors import shuffled_answers, wrong_exam, wrong_task_prompts
 from lvm.generate import answer_nats
 from lvm.kind import KindClassifier, KindConfig
 from lvm.model import LVM
+from lvm.report import SHUFFLED, WRONG, Report, sheet
 from lvm.tasks import task
 from vqtok.data.pictures import read_picture
 
 ASKED = [task(name) for name in ("shaded to line", "shaded to mask", "invert", "upend")]
 
 
-@pytest.fixture(scope="session")
-def judge() -> KindClassifier:
-    """Untrained."""
-    torch.manual_seed(0)
-    return KindClassifier(KindConfig(channels=(8, 8))).eval()
-
-
-@pytest.fixture(scope="session")
-def report(model: LVM, judge: KindClassifier) -> Report:
-    """Three names, four tasks, one of them held out."""
-    return evaluate(model, names=3, shots=(0, 1, 3), seed=0, tasks=ASKED, judge=judge)
-
-
 def test_every_task_has_all_its_numbers(report: Report):
     """Losses by shots, gains with their errors, marks of the answers, the ceiling and the floors."""
     assert [*report.tasks] == [one.name for one in ASKED]
+    overlaps = {"iou", "iou_foreground", "iou_background", "iou_class", "iou_box"}
     for one in ASKED:
         found = report.tasks[one.name]
         assert (found.kind, found.held_out) == (one.kind, one.held_out)
         for part in ("answer", "first_row"):
             assert [*found.nats[part]] == ["0", "1", "3"] and [*found.gains[part]] == ["0 to 1", "1 to 3"]
-        assert [*found.scores] == ["answer", "round trip", "copy query", "copy last answer"]
+        for mean in ("corpus", "mean_of_examples"):
+            assert [*found.perplexity[mean]] == ["0", "1", "3"]
+        copies = ["copy query", "copy last answer"]
+        assert [*found.scores] == ["answer", "round trip", *copies, SHUFFLED, WRONG]
         for marks in found.scores.values():
-            assert {*marks} == {"kind", "content", "psnr"} | ({"iou"} if one.kind == "mask" else set())
+            more = overlaps if one.kind == "mask" else set()
+            assert {*marks} == {"kind", "content", "mse", "psnr"} | more
+        for misled in found.misled.values():
+            assert {*misled} == {"answer", "first_row", "corpus", "mean_of_examples"}
+        assert {*found.misled} == {SHUFFLED, WRONG} and {*found.wrong_task} == {"task", "follows", "judge"}
     assert report.tasks["shaded to line"].rivals["flat to line"] == 3
-    assert {*report.trained} == {"nats", "gains", "kind", "content", "iou", "judge"}
+    means = {"nats", "gains", "perplexity", "kind", "content", "iou", "follows", "judge"}
+    assert {*report.trained} == means and report.lpips == "none: not asked for"
 
 
 def test_the_report_is_json(report: Report):
@@ -66,6 +63,36 @@ def test_losses_are_of_the_same_answers_at_every_shot_count(model: LVM, report: 
         assert found["first_row"][str(count)] == pytest.approx(float(nats[:, :4].mean()), abs=1e-5)
 
 
+def test_misled_losses_are_of_the_same_answers(model: LVM, report: Report):
+    """After shuffled answers, and pairs of another task, the loss is of what was right for the query."""
+    sat = exam(task("invert"), questions(3, 3, seed=0), model.tokenizer)
+    prompts = {SHUFFLED: shuffled_answers(sat, 3),
+               WRONG: wrong_task_prompts(sat, wrong_exam(sat, model.tokenizer), 3)}
+    for name, sentences in prompts.items():
+        nats, found = answer_nats(model.gpt, model.layout, sentences), report.tasks["invert"].misled[name]
+        assert found["answer"] == pytest.approx(float(nats.mean()), abs=1e-5)
+        assert found["corpus"] == pytest.approx(math.exp(found["answer"]))
+
+
+def test_both_perplexities():
+    """Of two answers, one of 1 nat a token and one of 3: exp(2), and the mean of e and exp(3)."""
+    nats = torch.tensor([[0.5, 1.5], [3.0, 3.0]])
+    found = perplexities(nats)
+    assert found["corpus"] == pytest.approx(math.exp(2))
+    assert found["mean_of_examples"] == pytest.approx((math.e + math.exp(3)) / 2)
+
+
+def test_a_shot_that_does_not_help_is_named(report: Report):
+    """With its gain and its error, of first rows and up to three shots; a task that always gains is not."""
+    gains = {"0 to 1": (0.2, 0.1), "1 to 2": (0.0, 0.1), "2 to 3": (-0.1, 0.05), "3 to 4": (-1.0, 0.1)}
+    falling = {"0 to 1": (0.2, 0.1), "1 to 4": (-1.0, 0.1)}
+    found = report.tasks["invert"]
+    reports = {name: replace(found, gains={"first_row": steps})
+               for name, steps in (("a", gains), ("b", falling))}
+    assert stalls(reports) == {"a": {"1 to 2": (0.0, 0.1), "2 to 3": (-0.1, 0.05)}}
+    assert "upend" not in report.stalls  # held out
+
+
 def test_gains_are_paired():
     """What a shot saves has the error of the differences, which is 0 where all questions gain the same."""
     hard = torch.randn(50, 16) + 5
@@ -83,6 +110,12 @@ def test_held_out_tasks_count_for_nothing_in_the_mean(report: Report):
     for shots in ("0", "1", "3"):
         mean = sum(found.nats["answer"][shots] for found in trained) / 3
         assert report.trained["nats"]["answer"][shots] == pytest.approx(mean, abs=1e-5)
+        corpus = report.trained["perplexity"]["corpus"][shots]
+        assert corpus == pytest.approx(math.exp(mean), rel=1e-4)
+        examples = [found.perplexity["mean_of_examples"][shots] for found in trained]
+        assert report.trained["perplexity"]["mean_of_examples"][shots] == pytest.approx(sum(examples) / 3)
+    follows = [found.wrong_task["follows"] for found in trained]
+    assert report.trained["follows"] == pytest.approx(sum(follows) / 3)
     kinds = [found.scores["answer"]["kind"] for found in trained]
     assert report.trained["kind"] == pytest.approx(sum(kinds) / 3)
     assert report.trained["content"] == trained[0].scores["answer"]["content"]
@@ -92,7 +125,7 @@ def test_held_out_tasks_count_for_nothing_in_the_mean(report: Report):
 def test_it_is_the_same_every_time(model: LVM, judge: KindClassifier, report: Report):
     """Whatever global randomness did meanwhile, and whatever else is asked."""
     torch.manual_seed(99)
-    again = evaluate(model, names=3, shots=(0, 1, 3), seed=0, tasks=ASKED[2:3], judge=judge)
+    again = evaluate(model, Job(names=3, shots=(0, 1, 3)), tasks=ASKED[2:3], judge=judge)
     assert again.tasks["invert"] == report.tasks["invert"]
     assert torch.equal(again.pictures["invert"], report.pictures["invert"])
 
@@ -106,32 +139,45 @@ def test_pictures_are_pairs_query_answer_and_truth(report: Report):
     assert sheet(report.pictures).shape == (3, 12 * 66, 9 * 66 + 4)
 
 
-@pytest.mark.parametrize("shots", [0, 2])
+@pytest.mark.parametrize("shots", [0, 1, 2])
 def test_answers_at_other_shot_counts(model: LVM, judge: KindClassifier, shots: int):
-    """Generated at as many shots as asked for, whose loss is measured too."""
-    found = evaluate(model, names=2, shots=(1,), tasks=ASKED[2:3], answer_shots=shots, judge=judge)
+    """Generated at as many shots as asked for, whose loss is measured too; misled as far as pairs allow."""
+    found = evaluate(model, Job(names=2, shots=(1,), answer_shots=shots), ASKED[2:3], judge)
     assert found.shots == tuple(sorted({1, shots}))
     assert found.pictures["invert"].shape[1] == 2 * shots + 3
     assert set(found.tasks["invert"].nats["answer"]) == {"1", str(shots)}
+    assert [*found.tasks["invert"].misled] == {0: [], 1: [WRONG], 2: [SHUFFLED, WRONG]}[shots]
+
+
+def test_misleading_prompts_can_be_left_out(model: LVM, judge: KindClassifier, report: Report):
+    """All other numbers stay the same."""
+    found = evaluate(model, Job(names=3, shots=(0, 1, 3), floors=False), ASKED[2:3], judge).tasks["invert"]
+    full = report.tasks["invert"]
+    assert not found.misled and not found.wrong_task and {SHUFFLED, WRONG}.isdisjoint(found.scores)
+    scores = {name: full.scores[name] for name in found.scores}
+    assert found == replace(full, scores=scores, misled={}, wrong_task={})
+
+
+def test_members_kept_from_training_are_asked_apart(model: LVM, judge: KindClassifier):
+    """Under a name of their own, as held out; questions of either are of its own members, in turn."""
+    found = evaluate(model, Job(names=2, shots=(1,), answer_shots=1, floors=False), [task("turn")], judge)
+    assert [*found.tasks] == ["turn", "turn, held-out members"]
+    assert [report.held_out for report in found.tasks.values()] == [False, True]
+    members = {"turn": range(64), "turn, held-out members": range(64, 128)}
+    for name, numbers in members.items():
+        sat = exam(task("turn"), questions(2, 1, seed=0), model.tokenizer, numbers)
+        pictures = torch.stack([sat.pairs[sat.shown[:, 0], 0], sat.pairs[sat.shown[:, 0], 1]], dim=1)
+        assert torch.equal(found.pictures[name][:, :2], pictures)
+    assert found.trained["kind"] == found.tasks["turn"].scores["answer"]["kind"]
 
 
 def test_what_does_not_fit_is_refused(model: LVM, judge: KindClassifier):
     """More pairs than the model takes; a task the judge was not taught."""
     with pytest.raises(ValueError, match=r"shots \[0, 4\] leave \[0, 3\]"):
-        evaluate(model, shots=(0,), answer_shots=4, judge=judge)
+        evaluate(model, Job(shots=(0,), answer_shots=4), judge=judge)
     narrow = KindClassifier(KindConfig(tasks=("mirror",), channels=(8,)))
     with pytest.raises(ValueError, match="the judge does not know 'invert': train it again"):
         evaluate(model, tasks=ASKED[2:3], judge=narrow)
-
-
-def test_tables_fit_a_screen(report: Report):
-    """Every task and score is there, held-out tasks with a star, in lines of at most 120 letters."""
-    out = io.StringIO()
-    show(report, Console(file=out, width=evaluation.WIDTH))
-    text = out.getvalue()
-    assert all(line.isascii() or "±" in line or "─" in line for line in text.splitlines())
-    assert "upend *" in text and "trained tasks" in text and "…" not in text
-    assert max(map(len, text.splitlines())) <= 120
 
 
 def test_the_command_writes_report_and_sheet(
@@ -146,9 +192,13 @@ def test_the_command_writes_report_and_sheet(
     judge.save_pretrained(tmp_path / "kind")
     monkeypatch.setattr(evaluation, "PAIR_TASKS", ASKED[2:])  # two suffice here
     out = tmp_path / "out"
-    main(["--model", str(tmp_path / "lvm"), "--judge", str(tmp_path / "kind"), "--names", "2",
-          "--shots", "0", "1", "--answer-shots", "1", "--out", str(out)])
-    facts = json.loads((out / "report.json").read_text())
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    written = main(["--model", str(tmp_path / "lvm"), "--judge", str(tmp_path / "kind"), "--names", "2",
+                    "--shots", "0", "1", "--answer-shots", "1", "--no-floors", "--out", str(out)])
+    assert written == out / "report.json"
+    facts = json.loads(written.read_text())
+    assert facts["lpips"].startswith("none: LPIPS needs") and not facts["tasks"]["invert"]["misled"]
     assert facts["names"] == 2 and facts["answer_shots"] == 1 and [*facts["tasks"]] == ["invert", "upend"]
     assert read_picture(out / "sheet.png").shape == (3, 4 * 66, 5 * 66 + 4)
-    assert "Greedy answers at 1 shots" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "answers are greedy, after 1 pairs" in said and "LPIPS: none" in said

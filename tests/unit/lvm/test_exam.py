@@ -1,4 +1,4 @@
-"""The exam: who is asked about, what is shown before, and marks that mean what they say."""
+"""The exam: who is asked about, what is shown before, and what is right."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,23 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lvm.exam import content, exam, kind_right, questions, scores
-from lvm.kind import KindClassifier, KindConfig
+from lvm.exam import Row, exam, questions
+from lvm.rules import Task
 from lvm.tasks import task
 from vqtok.data.emoji import load_emoji
 from vqtok.tokenizers.tokenizer import VQTokenizer
-
-
-class Parrot(KindClassifier):
-    """A judge that names the same task whatever it sees."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(KindConfig(channels=(8,)))
-        self.name = name
-
-    def names(self, x: torch.Tensor, y: torch.Tensor, batch: int = 64) -> list[str]:
-        """That name for every pair."""
-        return [self.name] * len(x)
 
 
 def test_questions_are_of_the_test_split_and_prompts_of_others():
@@ -71,38 +59,32 @@ def test_contenders_are_ceiling_and_floors(tiny_tokenizer: Callable[..., VQToken
     assert found["round trip"].shape == (3, 3, 64, 64)
 
 
-@pytest.mark.parametrize("name", ["shaded to mask", "shaded to line"])
-def test_right_answers_have_full_marks(tiny_tokenizer: Callable[..., VQTokenizer], name: str):
-    """Content and overlap 1, an endless PSNR; only masks have an overlap; black pictures fail everything."""
-    sat = exam(task(name), questions(5, 1, seed=0), tiny_tokenizer())
-    right = scores(sat, sat.pairs[sat.asked, 1], Parrot(name))
-    assert right.pop("psnr") == float("inf")
-    assert right == {"kind": 1.0, "content": 1.0} | ({"iou": 1.0} if name.endswith("mask") else {})
-    black = scores(sat, torch.zeros(5, 3, 64, 64), Parrot("invert"))
-    assert black["kind"] == 0 and black["content"] <= 0.2 and black.get("iou", 0) == 0 and black["psnr"] < 12
-
-
-def test_a_fitting_name_is_right(tiny_tokenizer: Callable[..., VQTokenizer]):
-    """A line drawing is right as one from flat; as a mask it is wrong."""
-    sat = exam(task("shaded to line"), questions(3, 1, seed=0), tiny_tokenizer())
-    answers = sat.pairs[sat.asked, 1]
-    said = ("shaded to line", "flat to line", "shaded to mask")
-    rights = [kind_right(sat, answers, Parrot(name)) for name in said]
-    assert rights == [1.0, 1.0, 0.0]
-
-
-def test_content_is_the_share_nearest_to_their_own_target():
-    """Two of four swapped are half; noise and a shift of a pixel change nothing."""
-    targets = torch.rand(4, 3, 16, 16).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
-    assert content(targets, targets) == 1.0
-    assert content(targets[[1, 0, 2, 3]], targets) == 0.5
-    assert content((targets + 0.3 * torch.randn_like(targets)).clamp(0, 1), targets) == 1.0
-    assert content(targets.roll(1, dims=-1), targets) == 1.0
-    assert content(targets[:1].expand(4, -1, -1, -1), targets) == 0.25
-
-
 def test_a_tokenizer_of_another_size_is_refused(tiny_tokenizer: Callable[..., VQTokenizer]):
     """The embedded pictures have 64 pixels."""
     tokenizer = VQTokenizer(replace(tiny_tokenizer().config, size=32))
     with pytest.raises(ValueError, match="have 64 pixels a side, this model sees 32"):
         exam(task("mirror"), questions(2, 1, seed=0), tokenizer)
+
+
+def test_every_question_is_of_one_member(
+    tiny_tokenizer: Callable[..., VQTokenizer], monkeypatch: pytest.MonkeyPatch
+):
+    """Members take turns over the questions; all pairs of a question are of its own."""
+
+    def shade(self: Row, task: Task) -> torch.Tensor:
+        """The answer's gray tells the member, the query's the drawing."""
+        grays = torch.tensor([self.index / 100, self.member / 10])
+        return grays.view(2, 1, 1, 1).expand(2, 3, 64, 64).clone()
+
+    monkeypatch.setattr(Row, "pair", shade)
+    asked = questions(names=7, shots=2, seed=0)
+    for members in ((0,), (0, 1, 2), (5, 6)):
+        sat = exam(task("mirror"), asked, tiny_tokenizer(), members)
+        for number in range(7):
+            rows = [*sat.shown[number].tolist(), int(sat.asked[number])]
+            drawings = [*asked.shown[number].tolist(), int(asked.asked[number])]
+            queries, answers = sat.pairs[rows, :, 0, 0, 0].unbind(1)
+            torch.testing.assert_close(queries, torch.tensor(drawings) / 100)
+            torch.testing.assert_close(answers, torch.full((3,), members[number % len(members)] / 10))
+        assert len(sat.rows) == len({(row.index, row.member) for row in sat.rows}) == len(sat.pairs)
+    assert len(exam(task("mirror"), asked, tiny_tokenizer()).rows) == len(asked.emoji)

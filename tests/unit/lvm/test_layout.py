@@ -51,7 +51,7 @@ def test_a_sentence_with_boundaries_says_its_task(marked: Layout):
     for task, number in ((None, untold), ("invert", invert), ("mirror", mirror)):
         expected = [32, number, 35, 1, 2, 3, 35, 4, 5, 6, 33]
         assert marked.sentence(images, task).tolist() == expected
-        assert marked.prompt(images[None, :1], task).tolist() == [expected[:7]]
+        assert marked.telling(task).prompt(images[None, :1]).tolist() == [expected[:7]]
         assert torch.equal(marked.images(marked.sentence(images, task)), images)
     assert marked.prompt(images[None, :0]).tolist() == [[32, untold, 35]]
     assert marked.length(2) == 11 and [marked.fitting(length) for length in (0, 6, 7, 11)] == [0, 0, 1, 2]

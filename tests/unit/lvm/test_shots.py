@@ -48,7 +48,7 @@ def test_nats_are_of_the_images_asked_for(sentences: torch.Tensor, boundary: boo
     gpt = GPT(GPTConfig(vocab=layout.vocab, length=130, width=16, depth=1, heads=2)).eval()
     torch.nn.init.normal_(gpt.head.weight)
     asked = [True, False, True, True, False, True]
-    nats = nats_of(gpt, layout, sentences, asked, task=told)
+    nats = nats_of(gpt, layout.telling(told), sentences, asked)
     for sentence, found in zip(sentences, nats, strict=True):
         ids = layout.sentence(sentence, told)
         with torch.no_grad():
@@ -96,7 +96,7 @@ def test_tasks_are_told_if_wanted(sentences: torch.Tensor):
     torch.nn.init.normal_(gpt.embed.weight), torch.nn.init.normal_(gpt.head.weight)
     held = {"mirror": kept(sentences), "own": kept(sentences)}
     quiet, told = (validation_losses(gpt, layout, held, told=told) for told in (False, True))
-    nats = nats_of(gpt, layout, sentences, PAIRED, task="mirror")[:, -1]
+    nats = nats_of(gpt, layout.telling("mirror"), sentences, PAIRED)[:, -1]
     assert told["validation/task/mirror"] == pytest.approx(float(nats.mean()), abs=1e-5)
     assert told["validation/task/own"] == quiet["validation/task/own"] == quiet["validation/task/mirror"]
     assert told["validation/task/mirror"] != quiet["validation/task/mirror"]

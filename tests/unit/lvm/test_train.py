@@ -40,7 +40,7 @@ def config(data: SentencesConfig, model: LVM, tmp_path: Path) -> TrainConfig:
 @pytest.fixture
 def few(config: TrainConfig, data: SentencesConfig, shards: Path) -> TrainConfig:
     """Four tasks only, losses balanced, and a checkpoint after three steps; nothing is measured."""
-    weights = {name: float(name in NAMES) for name in Shards.apart(shards, "task")}
+    weights = {name: float(name in NAMES) for name in Shards.by("task", shards)}
     data = replace(data, mixture=Mixture(weights=weights))
     return replace(config, data=data, balance=True, eval_steps=0, save_steps=3)
 

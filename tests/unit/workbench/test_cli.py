@@ -48,7 +48,7 @@ def test_every_verb_is_listed(verb: str, capsys: pytest.CaptureFixture[str]):
     ("argv", "module"),
     [
         (["encode"], "vqtok.tokenizers.encode"),
-        (["evaluate", "lvm"], "lvm.evaluate"),
+        (["evaluate", "lvm"], "workbench.shots"),
         (["evaluate", "imagegpt"], "imagegpt.evaluate"),
         (["evaluate", "protocols"], "lvm.protocols.evaluate"),
         (["probe"], "workbench.probe"),
@@ -138,6 +138,21 @@ def test_import_knows_lvms(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert capsys.readouterr().out == "LVM: 32 layers\nours\n" * 2
 
 
+def test_import_knows_sentences(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """A .jsonl goes to its reader with what it does not say; leaving that out is refused."""
+    received = []
+    importer = lambda *places, **named: received.append((*places, named)) or "pairs: 8 rows"  # noqa: E731
+    put(monkeypatch, "lvm.published.jsonl", import_jsonl=importer, form_of=str.upper)
+    words = ["import", "data.jsonl", "ours", "--task", "depth", "--form", "pairs"]
+    assert cli.main([*words, "--tokenizer", "muse"]) == 0
+    assert received == [("data.jsonl", Path("ours"), {"tokenizer": "muse", "task": "depth", "form": "PAIRS"})]
+    assert capsys.readouterr().out == "pairs: 8 rows\nours\n"
+    assert cli.main(words) == 2
+    assert "data.jsonl does not say what is in it: give --tokenizer" in capsys.readouterr().err
+    assert cli.main(["import", "last.ckpt", "ours", "--task", "depth"]) == 2
+    assert "last.ckpt is no .jsonl of LVM: leave --task and --form out" in capsys.readouterr().err
+
+
 CHOICES = ("guidance", "temperature", "top_k", "top_p", "sampler", "steps")
 
 
@@ -214,24 +229,45 @@ def test_prompt_gets_its_options(
     options: list[str], candidates: int, sampling: dict, monkeypatch: pytest.MonkeyPatch
 ):
     """Pairs in order, one greedy answer unless more or a cut are asked for, the shipped weights."""
-    received = {}
+    received = []
     model = SimpleNamespace(
         from_pretrained=lambda folder: SimpleNamespace(to=lambda device: f"model of {folder}")
     )
     put(monkeypatch, "lvm", DEFAULT_WEIGHTS="shipped", LVM=model)
     put(monkeypatch, "vqtok.gpt", Sampling=dict)
-    put(monkeypatch, "workbench.prompt", prompt=lambda model, **rest: received.update(rest, model=model))
+    functions = {name: lambda *rest: received.append(rest) for name in ("prompt", "continue_row")}
+    put(monkeypatch, "workbench.prompt", Asking=dict, **functions)
     pairs = ["--pair", "a", "b", "--pair", "c", "d"]
     assert cli.main(["prompt", *pairs, "--query", "q", *options]) == 0
-    assert received == {
-        "model": "model of shipped",
-        "pairs": [(Path("a"), Path("b")), (Path("c"), Path("d"))],
-        "query": Path("q"),
-        "out": Path("answer.png"),
-        "candidates": candidates,
-        "sampling": sampling,
-        "seed": 0,
-    }
+    asking = {"seed": 0, "ensemble": 1, "allowed": None, "task": None, "fit": "crop"}
+    asking |= {"candidates": candidates, "sampling": sampling}
+    both = [(Path("a"), Path("b")), (Path("c"), Path("d"))]
+    assert received == [("model of shipped", both, Path("q"), Path("answer.png"), asking)]
+    assert cli.main(["prompt", "--frames", "a", "b", "--count", "3", *options]) == 0
+    assert received[1:] == [("model of shipped", [Path("a"), Path("b")], 3, Path("answer.png"), asking)]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "a prompt is --pair BEFORE AFTER, once or more, and --query PICTURE; or --frames"),
+        (["--query", "q"], "a prompt is --pair BEFORE AFTER"),
+        (["--pair", "a", "b"], "a prompt is --pair BEFORE AFTER"),
+        (["--frames", "a", "--query", "q"], "--frames stand in the place of --pair and --query"),
+        (["--pair", "a", "b", "--query", "q", "--count", "2"], "--count is of pictures behind --frames"),
+    ],
+)
+def test_a_prompt_is_pairs_or_frames(words: list[str], message: str, capsys: pytest.CaptureFixture):
+    """Neither half of one, nor both."""
+    assert cli.main(["prompt", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_odd_picture_makes_no_pair(capsys: pytest.CaptureFixture):
+    """`--pair` takes two."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["prompt", "--pair", "a", "--query", "q"])
+    assert stopped.value.code == 2 and "--pair: expected 2 arguments" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

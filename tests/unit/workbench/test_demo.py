@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lvm.evaluate import Report, TaskReport
+from lvm.report import Report, TaskReport
 from lvm.tasks import TASKS
 from workbench.demo import contact_sheet, lvm_charts, points, scores_table, tokenizer_charts
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vqtok.data.pictures import read_picture, read_pixels, write_picture
+from vqtok.data.pictures import fitted, picture_shape, read_picture, read_pixels, write_picture
 
 FORMATS = ("png", "jpg", "webp")
 
@@ -288,3 +288,40 @@ def test_unwritable_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="end in .png"):
         write_picture(tmp_path / "a.jpg", torch.rand(3, 4, 4))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fit", ["crop", "stretch", "pad"])
+@pytest.mark.parametrize("shape", [(9, 31), (64, 48), (3, 3), (16, 16)])
+def test_an_image_is_fitted_as_its_file_is(tmp_path: Path, shape: tuple[int, int], fit: str) -> None:
+    """To the last bit, larger, smaller or of the size already."""
+    path = saved(noise(*shape), tmp_path / "a.png")
+    assert torch.equal(fitted(read_picture(path), 16, fit), read_picture(path, 16, fit))
+
+
+def test_images_that_cannot_be_fitted_are_refused() -> None:
+    """The value and the way out; an image of the size already is given back untouched."""
+    image = torch.rand(3, 8, 8)
+    assert fitted(image, 8) is image
+    with pytest.raises(ValueError, match=r"\(1, 8, 8\): give \(3, h, w\) floats"):
+        fitted(image[:1], 16)
+    with pytest.raises(ValueError, match=r"torch.uint8 \(3, 8, 8\): give \(3, h, w\) floats"):
+        fitted(image.byte(), 16)
+    with pytest.raises(ValueError, match="divide by 255"):
+        fitted(image * 255, 16)
+    with pytest.raises(ValueError, match="to nan, not within"):
+        fitted(image / 0 * 0, 16)
+    with pytest.raises(ValueError, match="no fit named 'zoom': choose one of crop, stretch, pad"):
+        fitted(image, 16, "zoom")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_shape_is_told_without_decoding(tmp_path: Path, suffix: str, orientation: int) -> None:
+    """Height and width as they will be read, upright."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(noise(4, 6), tmp_path / f"a.{suffix}", exif=exif)
+    assert picture_shape(path) == tuple(read_picture(path).shape[1:])
+    path.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=rf"cannot read .*a\.{suffix}: not a PNG"):
+        picture_shape(path)

@@ -68,11 +68,11 @@ def test_by_groups_shards(shard: Path) -> None:
     """`by` splits the sequence by a fact; a fact that a shard lacks is named."""
     write_shard(shard.parent / "two", ids(2, 4, 1024, 1), 1024, {"tokenizer": "abc", "task": "line"})
     write_shard(shard.parent / "three", ids(3, 4, 1024, 2), 1024, {"tokenizer": "abc", "task": "flat"})
-    tasks = Shards(shard.parent).by("task")
+    tasks = Shards.by("task", shard.parent)
     assert {task: len(rows) for task, rows in tasks.items()} == {"flat": 8, "line": 2}
     assert torch.equal(tasks["line"][1], torch.from_numpy(ids(2, 4, 1024, 1)[1]))
     with pytest.raises(ValueError, match="'style', only task, tokenizer"):
-        Shards(shard.parent).by("style")
+        Shards.by("style", shard.parent)
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_existing_shard_is_kept_unless_replaced(shard: Path) -> None:
         unread[0]
 
 
-def test_groups_apart_may_differ(tmp_path: Path) -> None:
+def test_groups_may_differ(tmp_path: Path) -> None:
     """In width, vocabulary or tokenizer; shards of one group may not, and each must say its group."""
     for name, task, width in (("0", "pairs", 4), ("1", "films", 10), ("2", "pairs", 4)):
         write_shard(tmp_path / "all" / name, ids(3, width, 50), 50, {"task": task})
-    found = Shards.apart(tmp_path / "all", "task")
+    found = Shards.by("task", tmp_path / "all")
     shapes = {task: (len(rows), rows.width) for task, rows in found.items()}
     assert shapes == {"films": (3, 10), "pairs": (6, 4)}
     assert [folder.name for folder in found["pairs"].folders] == ["0", "2"]
@@ -130,12 +130,12 @@ def test_groups_apart_may_differ(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="different width do not mix"):
         Shards(tmp_path / "all")
     with pytest.raises(ValueError, match="does not say its 'form', only task"):
-        Shards.apart(tmp_path / "all", "form")
+        Shards.by("form", tmp_path / "all")
     write_shard(tmp_path / "all" / "3", ids(3, 5, 50), 50, {"task": "pairs"})
     with pytest.raises(ValueError, match="different width do not mix"):
-        Shards.apart(tmp_path / "all", "task")
+        Shards.by("task", tmp_path / "all")
     with pytest.raises(ValueError, match="no finished shard under"):
-        (tmp_path / "none").mkdir(), Shards.apart(tmp_path / "none", "task")
+        (tmp_path / "none").mkdir(), Shards.by("task", tmp_path / "none")
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ import torch
 
 from vqtok.gpt.cache import KVCache
 from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.generation import Prompt, generate, stream
+from vqtok.gpt.generation import generate, stream
 from vqtok.gpt.guidance import Constant, CutOff, Linear, PowerCosine, scales
 from vqtok.gpt.model import GPT
 from vqtok.gpt.prefix import ClassesConfig, SOSConfig
+from vqtok.gpt.prompts import Prompt
 from vqtok.gpt.sampling import Sampling
 
 CONFIG = GPTConfig(vocab=23, length=14, width=32, depth=2, heads=4, kv_heads=2, period=5)
@@ -136,13 +137,6 @@ def test_attention_reads_the_filled_slice_only(gpt):
         (
             {"sampling": replace(GREEDY, guidance=Constant(scale=2))},
             "guidance compares with an unconditional prompt: give",
-        ),
-        (
-            {
-                "sampling": replace(GREEDY, guidance=Constant(scale=2)),
-                "prompt": Prompt(ids=torch.tensor([[1]]), null=Prompt(ids=torch.tensor([[1, 2]]))),
-            },
-            r"ids of the unconditional prompt have shape \(1, 2\), those of the conditional one \(1, 1\)",
         ),
         ({"known": torch.zeros(1, 2, dtype=torch.int64)}, r"known is torch.int64 of shape \(1, 2\)"),
         ({"known": torch.tensor([[0, -2, 5]])}, r"id -2 is outside \[-1, 23\)"),

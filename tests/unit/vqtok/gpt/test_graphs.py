@@ -7,9 +7,10 @@ import torch
 
 from vqtok.gpt.cache import KVCache, SharedKVCache
 from vqtok.gpt.config import GPTConfig
-from vqtok.gpt.generation import Prompt, generate, stream
+from vqtok.gpt.generation import generate, stream
 from vqtok.gpt.graphs import Captured, StaticKVCache, repeated
 from vqtok.gpt.guidance import CutOff
+from vqtok.gpt.prompts import Prompt
 from vqtok.gpt.sampling import Sampling
 
 CONFIG = GPTConfig(vocab=23, length=14, width=32, depth=2, heads=4, kv_heads=2, period=5)
@@ -48,17 +49,51 @@ def test_a_static_cache_begins_again(gpt):
 
 def test_on_a_cpu_a_step_is_called_as_it_is(gpt):
     """With the growing cache, which reads what is filled and no more."""
-    cache = KVCache(CONFIG, batch=2)
-    assert repeated(lambda cache, ids: (cache, ids), cache, torch.zeros(2))(3) == (cache, 3)
+    caches = (KVCache(CONFIG, batch=2),)
+    assert repeated(lambda caches, ids: (caches, ids), caches, torch.zeros(2))(3) == (caches, 3)
+
+
+class Static:
+    """What `Captured` does, without a graph."""
+
+    def __init__(self, step, caches, *inputs) -> None:
+        self.step, self.caches = step, caches
+        self.static = [StaticKVCache(cache) for cache in caches]
+
+    def __call__(self, *inputs):
+        """One token."""
+        for cache in self.caches:
+            cache.advance(1)
+        return self.step(self.static, *inputs)
+
+
+def prompts(device: str) -> list[Prompt]:
+    """Guided by prompts as long in one cache, and, with votes, by shorter ones in another."""
+    ids = torch.randint(23, (4, 5), device=device)
+    return [
+        Prompt(ids=ids[:2], null=Prompt(ids=ids[2:])),
+        Prompt(ids=ids, null=Prompt(ids=ids[::2, :3]), votes=2),
+    ]
+
+
+@pytest.mark.parametrize("candidates", [1, 3])
+@pytest.mark.parametrize("which", [0, 1])
+def test_static_caches_draw_what_growing_ones_draw(gpt, candidates, which, monkeypatch):
+    """Whether one or two are gone on with, and one is left out where guidance ends."""
+    sampling = Sampling(guidance=CutOff(scale=2, share=0.5))
+    arguments = (gpt, prompts("cpu")[which], 9, sampling, range(2 * candidates), None, candidates)
+    expected = generate(*arguments)
+    monkeypatch.setattr("vqtok.gpt.generation.repeated", Static)
+    assert torch.equal(generate(*arguments), expected)
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("candidates", [1, 3])
-def test_captured_steps_draw_what_steps_draw(gpt, candidates, monkeypatch):
+def test_captured_steps_draw_what_steps_draw(gpt, candidates, which, monkeypatch):
     """The same ids, with guidance that is cut off, allowed and known ids, and seeds."""
     gpt.cuda()
-    ids = torch.randint(23, (2, 5), device="cuda")
-    prompt = Prompt(ids=ids, null=Prompt(ids=ids.flip(0)))
+    prompt = prompts("cuda")[which]
     allowed = torch.rand(9, 23, device="cuda") < 0.7
     allowed[:, 0] = True
     known = torch.full((2 * candidates, 9), -1, device="cuda")
@@ -67,7 +102,7 @@ def test_captured_steps_draw_what_steps_draw(gpt, candidates, monkeypatch):
     seeds = range(2 * candidates)
     arguments = (gpt, prompt, 9, sampling, seeds, allowed, candidates, known)
     captured = generate(*arguments)
-    monkeypatch.setattr("vqtok.gpt.generation.repeated", lambda step, cache, *_: partial(step, cache))
+    monkeypatch.setattr("vqtok.gpt.generation.repeated", lambda step, caches, *_: partial(step, caches))
     assert torch.equal(generate(*arguments), captured)
 
 
@@ -93,7 +128,7 @@ def test_captured_steps_count(gpt):
     gpt.cuda()(torch.zeros(2, 5, dtype=torch.int64, device="cuda"), cache=cache)
     ids = torch.zeros(2, dtype=torch.int64, device="cuda")
     with torch.inference_mode():
-        step = Captured(lambda cache, ids: gpt(ids[:, None], cache)[:, 0].argmax(-1), cache, ids)
+        step = Captured(lambda caches, ids: gpt(ids[:, None], caches[0])[:, 0].argmax(-1), [cache], ids)
         for _ in range(5):
             ids = step(ids)
     assert cache.filled == 10

@@ -57,8 +57,12 @@ def test_wrong_guesses_cost_no_pass(lively, passes):
 
 
 def test_mistakes_are_refused(lively):
-    """As in `generate`; and a window of none."""
+    """As in `generate`; and a window of none, and prompts that vote."""
     gpt, ids = lively(CONFIG), torch.randint(23, (1, 5))
+    with pytest.raises(ValueError, match="1 prompts are no whole number of 2 votes"):
+        generate_greedily(gpt, Prompt(ids=ids, votes=2), 3)
+    with pytest.raises(ValueError, match="2 votes a token are not taken here"):
+        generate_greedily(gpt, Prompt(ids=ids.repeat(2, 1), votes=2), 3)
     with pytest.raises(ValueError, match="a window of 0 tokens is none"):
         generate_greedily(gpt, ids, 3, window=0)
     with pytest.raises(ValueError, match="do not fit a model of length 40"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vqtok.metrics import iou, psnr, psnr_of_set, ssim
+from vqtok.metrics.images import filled_boxes
 
 
 def random_images(*shape: int, seed: int = 0) -> Tensor:
@@ -84,6 +85,17 @@ def test_iou_counts_pixels():
     masks = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
     references = torch.tensor([[0, 1, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
     assert iou(masks.reshape(3, 1, 2, 2), references.reshape(3, 1, 2, 2)).tolist() == [0.5, 0.0, 1.0]
+
+
+def test_a_box_is_around_all_that_is_true():
+    """From the first to the last row and column with a true pixel, gaps filled; empty for an empty mask."""
+    masks = torch.zeros(3, 6, 8, dtype=torch.bool)
+    masks[0, 1, 2], masks[0, 4, 6], masks[2, 5, 7] = True, True, True
+    expected = torch.zeros_like(masks)
+    expected[0, 1:5, 2:7], expected[2, 5, 7] = True, True
+    assert torch.equal(filled_boxes(masks), expected)
+    none = filled_boxes(masks[1:2])
+    assert iou(none, none).item() == 1 and iou(none, filled_boxes(masks[2:])).item() == 0
 
 
 def test_mistakes_are_refused_with_the_way_out():

@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from vqtok.metrics import lpips
-from vqtok.metrics.lpips import LPIPS, NETWORKS, load_lpips
+from vqtok.metrics.lpips import LPIPS, NETWORKS, distances, load_lpips, lpips_or_reason
 
 
 @pytest.fixture
@@ -84,3 +84,18 @@ def test_only_the_real_networks(place: Path):
     (place / NETWORKS["vgg"].file).write_bytes(b"other weights")
     with pytest.raises(ValueError, match="vgg16-397923af.pth is not torchvision's file of that name, or dam"):
         load_lpips()
+
+
+def test_the_reason_stands_where_the_network_is_not(place: Path):
+    """Who measures can go on without it, and say why."""
+    found, said = lpips_or_reason("cpu")
+    assert found is None and said.startswith("none: LPIPS needs torchvision's weights")
+
+
+def test_batches_change_nothing(random_alexnet: Path):
+    """Distances of many images are those of each, with the network's name beside it."""
+    found, said = lpips_or_reason("cpu")
+    images, references = torch.rand(2, 3, 3, 64, 64)
+    assert said == "alex"
+    each = torch.cat([found(one[None], other[None]) for one, other in zip(images, references, strict=True)])
+    torch.testing.assert_close(distances(found, images, references, batch=2), each, rtol=1e-5, atol=1e-7)

@@ -127,13 +127,13 @@ def contexts(
 
 
 def _kept(rows: Rows, config: SentencesConfig, tokens: int) -> Kept:
-    """As many sentences as `held_out` rows make, each of rows of one member, in the first order."""
+    """As many sentences as `held_out` rows make, of one member and different pictures each, in one order."""
     form, count = rows.form, rows.form.rows or config.pairs
     places, asked = form.order(count, np.random.default_rng(0))
     sentences, left = [], min(config.held_out, len(rows))
     for member in rows.by_member(count):
         for group in np.split(member, range(count, len(member), count)):
-            if len(group) == count and left >= count:
+            if len(np.unique(rows.pictures[group])) == count <= left:
                 images = torch.cat([rows[int(row)].view(-1, tokens) for row in group])
                 sentences.append(images[torch.from_numpy(places)])
                 left -= count

@@ -160,7 +160,7 @@ def train(config: TrainConfig) -> None:
         with run.accumulate(student):
             nats, apart = student(sample, teacher)  # (n,) each
             where = counted(sample)[0]
-            means.count(nats, sample.tasks[:, 1:][where])
+            means.count(nats, sample.tasks[:, 1:][where], run.step)
             weights = sample.weights[:, 1:][where]
             total = weights.sum()
             loss = ((hard * nats + soft * apart) * weights).sum() / total

@@ -8,6 +8,7 @@ Letters: c h w image, n rows, u images of a row, t tokens of an image.
 """
 
 import argparse
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from lvm.model import usable
 from lvm.origins import Origin, Picture, Supply
 from lvm.rules import Task
 from lvm.sentences import member_of
-from lvm.tasks import named, number, row, tasks
+from lvm.tasks import named, row, tasks
 from vqtok.data.emoji import SPLITS
 from vqtok.data.folders import PictureFolder, printable
 from vqtok.data.plan import Planned, Share, items, pieces
@@ -48,8 +49,8 @@ class Job(Share):
         pairs: Rows of each task; pairs, mostly.
         tasks: Names of tasks, or of kinds of tasks; none means all that are trained and that the pictures can
             serve.
-        augment: Rows that are made of each origin: the first as it is, the others with all their images
-            mirrored or their hues turned alike, for tasks of which there is little.
+        augment: Rows, at most, that are made of each origin: the first as it is, the others with all their
+            images mirrored or their hues turned alike, for tasks of which there is little.
         untrained: Whether rows of parametrised tasks are of members that are kept from training.
         split: Which of the embedded emoji; a folder has no splits.
         seed: Of scenes and of random tasks.
@@ -76,24 +77,22 @@ class Job(Share):
         if not 1 <= self.augment <= self.pairs:
             raise ValueError(f"augment {self.augment} is outside [1, {self.pairs}], the rows: 1 changes none")
 
-    @property
-    def origins(self) -> int:
-        """Different origins of each task's rows."""
-        return -(-self.pairs // self.augment)
-
 
 class Scenes:
     """Origins without end: scenes of a split's emoji, other ones for every task."""
 
     def __init__(self, job: Job) -> None:
         self.supply, self.seed = Supply(job.split), job.seed
-        self.tasks = _chosen(job.tasks, [one for one in tasks(held_out=False) if self.supply.has(one.of)])
+        self.tasks = _chosen(job.tasks, [one for one in tasks() if self.supply.has(one.of)])
         self.skipped: dict[str, str] = {}
-        self.facts = {"source": f"emoji {job.split}", "pictures": job.origins}
+        self.origins = -(-job.pairs // job.augment)
+        # Where each row is of its own origin, a longer job has the same rows and more.
+        pictures = self.origins if job.augment > 1 else None
+        self.facts = {"source": f"emoji {job.split}", "pictures": pictures}
 
     def origin(self, task: Task, index: int) -> Origin:
-        """What row number `index` of a task is made of."""
-        return self.supply.origin(task.of, self.seed, (number(task) << 32) + index)
+        """Origin number `index` of a task's rows."""
+        return self.supply.origin(task.of, self.seed, (_apart(task) << 32) + index)
 
 
 class Pictures:
@@ -106,15 +105,18 @@ class Pictures:
         whole = round(size * WHOLE)
         self.size, self.seed, self.folder = size, job.seed, PictureFolder(job.data, whole, fit="crop")
         self.folder.scan(job.decoders, keep=len(self.folder) * 3 * whole**2 <= KEPT)
-        self.tasks = _chosen(job.tasks, tasks(held_out=False, of="picture"))
+        self.tasks = _chosen(job.tasks, tasks(of="picture"))
         self.skipped = {printable(path): reason for path, reason in self.folder.corrupt.items()}
-        pictures = range(len(self.folder))
-        self.facts = {"source": str(job.data), "files": self.folder.digest(pictures)}
-        self.facts["pictures"] = min(job.origins, len(pictures))
+        pictures, origins = len(self.folder), -(-job.pairs // job.augment)
+        # Beyond one of each picture, whole rounds: then row k shows picture k modulo their number.
+        rounds = origins > pictures and job.augment > 1
+        self.origins = -(-origins // pictures) * pictures if rounds else origins
+        self.facts = {"source": str(job.data), "files": self.folder.digest(range(pictures))}
+        self.facts["pictures"] = min(self.origins, pictures)
 
     def origin(self, task: Task, index: int) -> Picture:
-        """What row number `index` of a task is made of."""
-        rng = np.random.default_rng((self.seed, number(task), index))
+        """Origin number `index` of a task's rows."""
+        rng = np.random.default_rng((self.seed, _apart(task), index))
         return Picture(window(self.folder[index % len(self.folder)], self.size, rng))
 
 
@@ -168,24 +170,29 @@ def encoded(
         yield rearrange(tokenizer.encode(images), "(n u) i j -> n (u i j)", n=len(rows)).cpu()
 
 
+def _apart(task: Task) -> int:
+    """What keeps a task's origins from being those of other tasks, also of those whose names end alike."""
+    return zlib.crc32(task.name.encode())
+
+
 def _row(task: Task, source: Scenes | Pictures, job: Job, index: int) -> Tensor:
     """(u, c, h, w), row number `index`: which origin, which member, and which change made to all alike."""
-    version, place = divmod(index, job.origins)
-    origin = source.origin(task, index if job.augment == 1 else place)
+    version, place = divmod(index, source.origins)
+    origin = source.origin(task, place)
     member = int(member_of(index, task.members)) + task.members * job.untrained
     made = row(task, origin, job.seed, index, member)
     return augmented(made, task, np.random.default_rng((job.seed, index, 11))) if version else made
 
 
 def _chosen(names: tuple[str, ...], able: list[Task]) -> list[Task]:
-    """The tasks of these names or kinds, or all that are able.
+    """The tasks of these names or kinds, or all that are trained, of those that are able.
 
     Raises:
         ValueError: if one is unknown, or these pictures cannot serve it.
     """
-    chosen = named(names) if names else able
+    chosen = named(names) if names else [one for one in able if not one.held_out]
     for one in chosen:
-        if one not in able and not one.held_out:
+        if one not in able:
             raise ValueError(
                 f"these pictures cannot serve task {one.name!r}, which needs {one.of}: choose of "
                 f"{', '.join(other.name for other in able)}"

@@ -105,7 +105,7 @@ def annotated(frames: int) -> Form:
 
 
 def groups(images: int, rows: int) -> Form:
-    """Pictures that have something in common, such as a category; every row has something else."""
+    """Pictures of which those of a row have something in common, such as a category."""
     return Form(name="groups", images=images, rows=rows)
 
 

@@ -149,10 +149,10 @@ def _start(layout: Layout, images: int) -> int:
 @torch.inference_mode()
 def answer_nats(gpt: GPT, layout: Layout, images: Tensor) -> Tensor:
     """(b, tokens) nats of every token of the last image of sentences (b, i, tokens), given all before."""
-    ids = layout.prompt(images)
-    last = torch.zeros_like(ids[:, :-1], dtype=torch.bool)
+    ids = torch.cat([layout.prompt(images[:, :-1]), images[:, -1, :-1]], dim=1)
+    last = torch.zeros_like(ids, dtype=torch.bool)
     last[:, -layout.tokens :] = True
-    logits = gpt(ids[:, :-1], where=last)
+    logits = gpt(ids, where=last)
     nats = F.cross_entropy(logits, images[:, -1].flatten(), reduction="none")
     return nats.view(len(images), layout.tokens)
 

@@ -146,7 +146,7 @@ class Layout:
         ids = rearrange(self._spaced(images), "b i t -> b (i t)")
         parts = [begin.expand(len(images), -1), ids]
         if self.boundary:
-            parts.append(torch.full_like(ids[:, :1], self.next))
+            parts.append(ids.new_full((len(images), 1), self.next))
         return torch.cat(parts, dim=1)
 
     def weights(self, asked: Sequence[bool], query: float) -> Tensor:
@@ -171,17 +171,16 @@ class Layout:
                 f"{len(codes)} codes are no whole number of images of {self.tokens} tokens: the sentence was "
                 "cut, draw it to its end"
             )
-        count, gap = len(codes) // self.tokens, self.stride - self.tokens
-        first = max(int((sentence < self.codes).int().argmax()) - gap, 0)
-        body = sentence[first:][: count * self.stride]
-        body = rearrange(body, "(i s) -> i s", i=count)[:, gap:] if count else body.view(0, self.tokens)
-        if not torch.equal(body.flatten(), codes):
-            special = int(body.max())
-            raise ValueError(
-                f"special id {special} stands among the codes: a sentence is BOS, whole images, EOS; draw "
-                "only `drawable` ids inside images"
-            )
-        return body
+        images = rearrange(codes, "(i t) -> i t", t=self.tokens)
+        body = sentence[self.lead if tuple(sentence[:1].tolist()) == self.begin()[:1] else 0 :]
+        for found, wanted in zip(body.tolist(), self._spaced(images).flatten().tolist(), strict=False):
+            if found != wanted:
+                fault = f"special id {found} stands among the codes"
+                fault = fault if wanted < self.codes else "an image lacks the id that stands before it"
+                raise ValueError(
+                    f"{fault}: a sentence is BOS, whole images, EOS; draw only `drawable` ids inside images"
+                )
+        return images
 
     def _spaced(self, images: Tensor) -> Tensor:
         """Images (..., tokens) with what stands before each, (..., stride)."""

@@ -87,6 +87,11 @@ def rows_of(shards: Shards) -> Rows:
     """
     done = 0
     for facts, folder in zip(shards.facts, shards.folders, strict=True):
+        if lacking := {"first", "rows", "form", "members", "pictures"} - set(facts):
+            raise ValueError(
+                f"{folder} does not say its {', '.join(sorted(lacking))}: encode again, `vqtok encode "
+                "--pairs` makes shards that do"
+            )
         if facts["first"] != done:
             raise ValueError(
                 f"rows {done} to {facts['first'] - 1} are missing before {folder}: give the command that "
@@ -277,9 +282,10 @@ def check_room(task: str, form: Form, rows: int, layout: Layout, length: int) ->
     """Raises ValueError unless a sentence of so many rows fits in a context."""
     fitting = layout.fitting(length) // form.images
     if rows > fitting:
+        less = "leave the task out by a weight of 0 in data.mixture" if form.rows else "lower data.pairs"
         raise ValueError(
             f"a sentence of {rows} rows of task {task!r} has {layout.length(rows * form.images)} tokens, the "
-            f"context holds {length}, room for {fitting} rows: lower data.pairs, or raise gpt.length"
+            f"context holds {length}, room for {fitting} rows: {less}, or raise gpt.length"
         )
 
 

@@ -32,11 +32,12 @@ def nats_of(gpt: GPT, layout: Layout, sentences: Tensor, asked: Sequence[bool], 
         asked: (i,) which images.
         batch: Sentences at once.
     """
-    weights = layout.weights(asked, query=0.0)
+    end = layout.lead + len(asked) * layout.stride  # neither EOS nor another NEXT
+    counted = layout.weights(asked, query=0.0)[1:end] > 0
     found = []
     for part in sentences.to(gpt.embed.weight.device).split(batch):
-        ids = layout.prompt(part)
-        where = (weights[: ids.shape[1]] > 0)[1:].expand(len(part), -1).to(ids.device)  # not an EOS
+        ids = layout.prompt(part)[:, :end]
+        where = counted.expand(len(part), -1).to(ids.device)
         nats = F.cross_entropy(gpt(ids[:, :-1], where=where), ids[:, 1:][where], reduction="none")
         if len(nats) < len(part) * sum(asked) * layout.tokens:  # a bare sentence's first code is no target
             nats = F.pad(rearrange(nats, "(b n) -> b n", b=len(part)), (1, 0)).flatten()
@@ -44,7 +45,9 @@ def nats_of(gpt: GPT, layout: Layout, sentences: Tensor, asked: Sequence[bool], 
     return torch.cat(found).cpu()
 
 
-def validation_losses(gpt: GPT, layout: Layout, kept: dict[str, Kept]) -> dict[str, float]:
+def validation_losses(
+    gpt: GPT, layout: Layout, kept: dict[str, Kept], told: bool = False
+) -> dict[str, float]:
     """Nats per token of held-out answers: of pairs by shots and of their first row, and by task.
 
     Args:
@@ -52,8 +55,10 @@ def validation_losses(gpt: GPT, layout: Layout, kept: dict[str, Kept]) -> dict[s
         layout: Its ids.
         kept: Task -> sentences; by task it is the last answer of pairs that counts, of other rows all of
             what is asked for.
+        told: Whether sentences begin with the id of their task, where it has one.
     """
-    by_task = {name: nats_of(gpt, layout, held.images, held.asked.tolist()) for name, held in kept.items()}
+    by_task = {name: nats_of(gpt, _telling(layout, name, told), held.images, held.asked.tolist())
+               for name, held in kept.items()}
     pairs = [by_task[name] for name, held in kept.items() if held.pairs]
     means = [nats.mean() for nats in pairs or by_task.values()]
     found = {"validation/loss": float(torch.stack(means).mean())}
@@ -69,22 +74,30 @@ def validation_losses(gpt: GPT, layout: Layout, kept: dict[str, Kept]) -> dict[s
     return found | losses | {f"validation/perplexity/{name}": math.exp(nats) for name, nats in last.items()}
 
 
-def answer_sheet(gpt: GPT, tokenizer: VQTokenizer, layout: Layout, kept: dict[str, Kept]) -> Tensor:
+def answer_sheet(
+    gpt: GPT, tokenizer: VQTokenizer, layout: Layout, kept: dict[str, Kept], told: bool = False
+) -> Tensor:
     """(3, H, W), a line for every task: one held-out sentence, its last image as answered, and as it is.
 
-    All as the tokenizer decodes them, so that only the transformer's part in an error is seen.
+    All as the tokenizer decodes them, so that only the transformer's part in an error is seen. Prompts may be
+    `told` their task, as in `validation_losses`.
     """
     device = next(tokenizer.parameters()).device
     longest = max(held.images.shape[1] for held in kept.values()) + 1
     lines = []
-    for held in kept.values():
+    for name, held in kept.items():
         sentence = held.images[0]  # (i, t)
         prompt = sentence[None, :-1].to(gpt.embed.weight.device)
         if prompt.shape[1] or layout.lead:
-            found = answers(gpt, layout, prompt, Sampling(temperature=0.0)).cpu()
+            found = answers(gpt, _telling(layout, name, told), prompt, Sampling(temperature=0.0)).cpu()
             sentence = torch.cat([sentence[:-1], found, sentence[-1:]])
         grids = rearrange(sentence, "i (r j) -> i r j", j=math.isqrt(layout.tokens))
         images = tokenizer.decode(grids.to(device)).cpu()
         blank = images.new_ones(longest - len(images), *images.shape[1:])
         lines.append(rearrange(torch.cat([images, blank]), "i c h w -> c h (i w)"))
     return torch.cat(lines, dim=1)
+
+
+def _telling(layout: Layout, task: str, told: bool) -> Layout:
+    """The layout that says the task, if it shall and there is an id."""
+    return layout.telling(task) if told and task in layout.tasks else layout

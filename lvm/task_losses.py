@@ -29,6 +29,7 @@ class TaskLosses(nn.Module):
         self.names, self.decay = tuple(names), decay
         self.register_buffer("mean", torch.full((len(names),), torch.nan))
         self._sums: Tensor | None = None  # (2, k) nats and tokens of the step under way, of this process
+        self._step = -1
 
     def factors(self, tasks: Tensor) -> Tensor:
         """(n,) what tokens of tasks (n,) count, so that all tasks pull alike.
@@ -40,12 +41,15 @@ class TaskLosses(nn.Module):
         scale = known.sum() / inverse.sum()
         return torch.where(known, inverse * scale, 1.0)[tasks]
 
-    def count(self, nats: Tensor, tasks: Tensor) -> None:
-        """Take note of nats (n,) of tokens of tasks (n,); what is not finite is left out."""
-        fine = nats.isfinite()
-        parts = torch.where(fine, nats.detach().float(), 0.0), fine.float()
+    def count(self, nats: Tensor, tasks: Tensor, step: int) -> None:
+        """Take note of nats (n,) of tokens of tasks (n,) in a micro-batch of `step`.
+
+        Of a step that was left out, and so never settled, nothing stays.
+        """
+        parts = nats.detach().float(), torch.ones_like(nats, dtype=torch.float32)
         sums = torch.stack([torch.zeros_like(self.mean).index_add(0, tasks, part) for part in parts])
-        self._sums = sums if self._sums is None else self._sums + sums
+        self._sums = sums if self._sums is None or step != self._step else self._sums + sums
+        self._step = step
 
     def settle(self, reduce: Callable[[Tensor], Tensor]) -> None:
         """End a step: `reduce` gives the sum of a tensor over all processes."""

@@ -66,12 +66,18 @@ def train(config: TrainConfig) -> None:
     run = Run(config.run)
     tokenizer = usable(load_tokenizer(config.data.tokenizer), config.data.tokenizer)
     tasks, kept = sources(config.data, tokenizer)
-    told = tuple(tasks) if config.data.untold < 1 else ()
+    names = tuple(tasks) if config.data.untold < 1 else ()
     bundle = LVMConfig(
-        tokenizer=tokenizer.config, gpt=config.gpt, layout=MarkedConfig(boundary=config.boundary, tasks=told)
+        tokenizer=tokenizer.config, gpt=config.gpt, layout=MarkedConfig(boundary=config.boundary, tasks=names)
     )  # refuses a wrong vocabulary before all is trained
     layout = bundle.layout.build(tokenizer.vocab, tokenizer.tokens)
+    if config.gpt.period and config.gpt.period % layout.stride:
+        raise ValueError(
+            f"gpt.period {config.gpt.period} is no multiple of the {layout.stride} ids of an image: its "
+            "embedding would tell wrong places, set it to twice as many"
+        )
     source = contexts(config.data, tasks, layout, config.gpt.length, config.run.seed)
+    told = config.data.untold == 0  # always: then the id for a task that is not told is untrained
     gpt = GPT(config.gpt)
     seed_embeddings(gpt, tokenizer, config.run.seed)
     gpt, optimizer = run.prepare(gpt, optimizer_for(gpt, config.optim, inside=gpt.blocks))
@@ -81,7 +87,7 @@ def train(config: TrainConfig) -> None:
     for sample in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):
         with run.accumulate(gpt):
             nats, weights, which = losses(gpt, sample)  # (n,) each
-            means.count(nats, which)
+            means.count(nats, which, run.step)
             factors = means.factors(which) if config.balance else 1.0
             total = weights.sum()
             loss, rate = (nats * weights * factors).sum() / total, cosine(run.step, config.lr)
@@ -90,8 +96,8 @@ def train(config: TrainConfig) -> None:
         if run.every(config.run.log_steps):
             run.log(means.facts())
         if run.every(config.eval_steps):
-            run.log(validation_losses(average.model, layout, kept))
-            run.show("answers", answer_sheet(average.model, tokenizer, layout, kept))
+            run.log(validation_losses(average.model, layout, kept, told))
+            run.show("answers", answer_sheet(average.model, tokenizer, layout, kept, told))
         if run.every(config.save_steps):
             run.save()
     if run.main:

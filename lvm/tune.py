@@ -70,7 +70,7 @@ def train(config: TrainConfig) -> None:
     for sample in run.batches(source, config.data.batch, config.lr.steps, config.data.workers):
         with run.accumulate(adapted):
             nats, weights, which = losses(adapted, sample)  # (n,) each
-            means.count(nats, which)
+            means.count(nats, which, run.step)
             total = weights.sum()
             loss, rate = (nats * weights).sum() / total, cosine(run.step, config.lr)
             if run.update(loss, optimizer, lr=rate, weight=total, clip=config.optim.clip):

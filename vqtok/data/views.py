@@ -110,7 +110,8 @@ def shifted(image: Tensor, down: int, right: int) -> Tensor:
 def turned(image: Tensor, degrees: float) -> Tensor:
     """Turn counter-clockwise about the middle; corners that come in are white."""
     angle = math.radians(degrees)
-    turn = torch.tensor([[math.cos(angle), -math.sin(angle), 0.0], [math.sin(angle), math.cos(angle), 0.0]])
+    cosine, sine, wide = math.cos(angle), math.sin(angle), image.shape[-1] / image.shape[-2]
+    turn = torch.tensor([[cosine, -sine / wide, 0.0], [sine * wide, cosine, 0.0]])  # of a grid from -1 to 1
     grid = F.affine_grid(turn[None], [1, *image.shape], align_corners=False)
     return 1 - F.grid_sample(1 - image[None], grid, align_corners=False)[0].clamp(0, 1)
 
@@ -119,7 +120,8 @@ def zoomed(image: Tensor, top: float, left: float, side: float) -> Tensor:
     """Enlarge the square whose upper left corner and side are given as shares of the image's."""
     height, width = image.shape[-2:]
     rows, columns = round(height * side), round(width * side)
-    part = image[..., round(height * top) :, round(width * left) :][..., :rows, :columns]
+    first, start = min(round(height * top), height - rows), min(round(width * left), width - columns)
+    part = image[..., first : first + rows, start : start + columns]
     return F.interpolate(part[None], (height, width), mode="bilinear", align_corners=False)[0].clamp(0, 1)
 
 

@@ -187,7 +187,7 @@ def _as_trained(sample: Sample) -> Callable[[GPT], Tensor]:
 
     def loss(gpt: GPT) -> Tensor:
         nats, weights, which = losses(gpt, sample)
-        means.count(nats, which)
+        means.count(nats, which, step=0)
         means.settle(lambda sums: sums)
         return (nats * weights * means.factors(which)).sum() / weights.sum()
 

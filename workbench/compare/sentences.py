@@ -229,7 +229,7 @@ def learned(
         with torch.autocast(device.type, torch.bfloat16):
             nats, weights, which = losses(gpt, sample)
         factors = means.factors(which) if way.balance else 1.0
-        means.count(nats, which)
+        means.count(nats, which, step)
         means.settle(lambda sums: sums)
         ((nats * weights * factors).sum() / weights.sum()).backward()
         nn.utils.clip_grad_norm_(gpt.parameters(), OPTIM.clip)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lvm.kind import KindClassifier, KindConfig, Pairs, PairsConfig, TrainConfig, coarse, fitting, train
-from lvm.tasks import TASKS, Picture, pair, task
+from lvm.origins import Picture
+from lvm.tasks import PAIR_TASKS, row, task
 from vqtok.data.emoji import load_emoji
 from vqtok.data.scenes import alone
 from vqtok.training.optim import OptimConfig
@@ -19,8 +20,9 @@ def test_it_scores_every_task_at_any_size():
     judge = KindClassifier(KindConfig()).eval()
     x, y = torch.rand(2, 5, 3, 64, 64)
     scores = judge(x, y)
-    assert scores.shape == (5, len(TASKS)) and judge(x[..., :32, :32], y[..., :32, :32]).shape == scores.shape
-    assert judge.names(x, y, batch=2) == [TASKS[best].name for best in scores.argmax(1)]
+    assert scores.shape == (5, len(PAIR_TASKS))
+    assert judge(x[..., :32, :32], y[..., :32, :32]).shape == scores.shape
+    assert judge.names(x, y, batch=2) == [PAIR_TASKS[best].name for best in scores.argmax(1)]
     assert sum(parameter.numel() for parameter in judge.parameters()) < 400_000
 
 
@@ -31,7 +33,7 @@ def test_training_pairs_are_a_function_of_seed_and_index():
     for index in (0, 31):
         assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b))
                    for a, b in zip(samples[index], again[index], strict=True))
-    assert {label for _, _, label, _, _ in samples} <= set(range(len(TASKS)))
+    assert {label for _, _, label, _, _ in samples} <= set(range(len(PAIR_TASKS)))
     assert 0 < sum(coded_y for *_, coded_y in samples) < 60 > sum(coded_x for *_, coded_x, _ in samples) > 0
     with pytest.raises(ValueError, match="kind.tasks has 'mirorr': choose of shaded to flat"):
         Pairs(("mirorr",), seed=0)
@@ -48,15 +50,15 @@ def test_coarse_pictures_keep_their_means():
 def test_its_own_name_always_fits():
     """And what fits asks for a picture within 24 dB of the right one."""
     source = alone(load_emoji("validation")[5])
-    for one in TASKS:
-        assert one.name in fitting(one, source, pair(one, source, 0, 0))
+    for one in PAIR_TASKS:
+        assert one.name in fitting(one, source, row(one, source, 0, 0))
 
 
 def test_a_line_drawing_is_one_whatever_it_came_from():
     """From shaded or from flat, and a mask with noise or without: both names fit."""
     source = alone(load_emoji("validation")[5])
     for name, other in (("shaded to line", "flat to line"), ("noisy to mask", "shaded to mask")):
-        assert fitting(task(name), source, pair(task(name), source, 0, 0)) == {name, other}
+        assert fitting(task(name), source, row(task(name), source, 0, 0)) == {name, other}
 
 
 def test_symmetric_pictures_fit_every_view():
@@ -65,9 +67,9 @@ def test_symmetric_pictures_fit_every_view():
     x = sum(torch.rot90(image, turns, (-2, -1)) for image in (x, x.flip(-1)) for turns in range(4)) / 8
     source = alone(load_emoji("validation")[5])
     for name in ("mirror", "rotate", "upend"):
-        made = pair(task(name), Picture(x), 0, 0)
+        made = row(task(name), Picture(x), 0, 0)
         assert fitting(task(name), source, made) == {"mirror", "rotate", "upend"}
-    lopsided = pair(task("mirror"), Picture(torch.rand(3, 64, 64)), 0, 0)
+    lopsided = row(task("mirror"), Picture(torch.rand(3, 64, 64)), 0, 0)
     assert fitting(task("mirror"), source, lopsided) == {"mirror"}
 
 

@@ -29,11 +29,66 @@ def test_a_prompt_is_a_sentence_before_its_answer(layout: Layout):
         assert torch.equal(prompt, layout.sentence(whole)[: 1 + 3 * 16])
 
 
-def test_weights_stand_on_answers(layout: Layout):
-    """One weight a target: queries count `query`, answers 1, and so does EOS, so that the end is learned."""
-    weights = layout.weights(4, query=0.25)
-    assert len(weights) == layout.length(4) - 1
-    assert weights.tolist() == ([0.25] * 16 + [1.0] * 16) * 2 + [1.0]
+@pytest.fixture
+def marked() -> Layout:
+    """Three tokens an image, an id before every image, and ids of two tasks."""
+    return MarkedConfig(boundary=True, tasks=("invert", "mirror")).build(codes=32, tokens=3)
+
+
+def test_weights_stand_on_what_is_asked_for(layout: Layout, marked: Layout):
+    """One weight an id: asked for 1, others `query`, EOS 1, so that the end is learned; what is told, 0."""
+    weights = layout.weights([False, True, True], query=0.25)
+    assert len(weights) == layout.length(3)
+    assert weights.tolist() == [0.0] + [0.25] * 16 + [1.0] * 32 + [1.0]
+    assert marked.weights([True, False], query=0.5).tolist() == [0, 0, 0, 1, 1, 1, 0, 0.5, 0.5, 0.5, 1]
+
+
+def test_a_sentence_with_boundaries_says_its_task(marked: Layout):
+    """BOS, the task or that it is not told, NEXT before every image, EOS; a prompt ends with NEXT."""
+    assert (marked.next, marked.vocab, marked.lead, marked.stride) == (35, 39, 2, 4)
+    images = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    untold, invert, mirror = 36, 37, 38
+    for task, number in ((None, untold), ("invert", invert), ("mirror", mirror)):
+        expected = [32, number, 35, 1, 2, 3, 35, 4, 5, 6, 33]
+        assert marked.sentence(images, task).tolist() == expected
+        assert marked.telling(task).prompt(images[None, :1]).tolist() == [expected[:7]]
+        assert torch.equal(marked.images(marked.sentence(images, task)), images)
+    assert marked.prompt(images[None, :0]).tolist() == [[32, untold, 35]]
+    assert marked.length(2) == 11 and [marked.fitting(length) for length in (0, 6, 7, 11)] == [0, 0, 1, 2]
+
+
+def test_ids_that_are_not_there_are_refused(layout: Layout, marked: Layout, bare: BareLayout):
+    """A task without an id, by the names there are; and NEXT where images have none."""
+    with pytest.raises(ValueError, match="task 'tint' has no id: choose one of invert, mirror, or none"):
+        marked.begin("tint")
+    with pytest.raises(ValueError, match="task 'tint' cannot be told: this model was trained without"):
+        layout.begin("tint")
+    with pytest.raises(ValueError, match="task 'tint' cannot be told: a bare layout has images alone"):
+        bare.begin("tint")
+    with pytest.raises(AttributeError, match="build it with boundary=True"):
+        _ = layout.next
+    with pytest.raises(ValueError, match="layout.tasks names one twice: tint, tint"):
+        MarkedConfig(tasks=("tint", "tint"))
+
+
+def test_an_image_without_its_boundary_is_refused(marked: Layout):
+    """Wherever NEXT is missing, or another id stands for it."""
+    sentence = marked.sentence(torch.tensor([[1, 2, 3], [4, 5, 6]]))
+    other = sentence.clone()
+    other[6] = marked.eos
+    without = sentence[sentence != marked.next]
+    for broken in (other, without, torch.cat([sentence[:6], sentence[7:]]), sentence[3:]):
+        with pytest.raises(ValueError, match="an image lacks the id that stands before it"):
+            marked.images(broken)
+    assert torch.equal(marked.images(sentence[2:]), marked.images(sentence))
+
+
+def test_ids_that_are_no_codes_are_refused(layout: Layout):
+    """And images of another size, by what is expected."""
+    with pytest.raises(ValueError, match="id 32 is no code, they end at 31: encode with this model's"):
+        layout.sentence(torch.full((1, 16), 32))
+    with pytest.raises(ValueError, match="images of 15 tokens meet a layout of 16: an image is never cut"):
+        layout.prompt(torch.zeros(1, 2, 15, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(("cut", "message"), [(1, "16 codes"), (5, "codes are no whole number")])
@@ -83,11 +138,10 @@ def test_a_bare_vocabulary_has_ids_that_are_never_drawn(bare: BareLayout):
         bare.images(torch.arange(15))
 
 
-def test_bare_weights_leave_out_the_first_code(bare: BareLayout):
-    """Nothing stands before it, so that it is no target; no EOS is there to be learned."""
-    weights = bare.weights(4, query=0.25)
-    assert len(weights) == bare.length(4) - 1
-    assert weights.tolist() == ([0.25] * 16 + [1.0] * 16 + [0.25] * 16 + [1.0] * 16)[1:]
+def test_bare_weights_are_those_of_images(bare: BareLayout):
+    """No EOS is there to be learned."""
+    weights = bare.weights([False, True] * 2, query=0.25)
+    assert weights.tolist() == [0.25] * 16 + [1.0] * 16 + [0.25] * 16 + [1.0] * 16
 
 
 def test_layouts_are_built(layout: Layout):

@@ -16,7 +16,7 @@ from lvm.generate import answer_nats, answers, nats_and_answers
 from lvm.layout import BareConfig
 from lvm.model import LVM, LVMConfig
 from lvm.published import export_llama, import_lvm, is_lvm, load_lvm
-from lvm.shots import nats_by_shots
+from lvm.shots import nats_of
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.sampling import Sampling
 from vqtok.tokenizers import load_tokenizer
@@ -110,7 +110,10 @@ def test_nats_of_answers(bare: LVM):
     scores = bare.gpt(sentences.flatten(1)).log_softmax(-1)[:, :-1]
     nats = -scores.gather(2, sentences.flatten(1)[:, 1:, None])[..., 0]
     nats = torch.cat([torch.zeros(3, 1), nats], dim=1).view(3, 4, TOKENS)
-    torch.testing.assert_close(nats_by_shots(bare.gpt, bare.layout, sentences), nats[:, 1::2])
+    found = nats_of(bare.gpt, bare.layout, sentences, [False, True] * 2)
+    torch.testing.assert_close(found, nats[:, 1::2])
+    every = nats_of(bare.gpt, bare.layout, sentences, [True] * 4)
+    torch.testing.assert_close(every, nats)
 
 
 @pytest.mark.parametrize("images", [2, 4])

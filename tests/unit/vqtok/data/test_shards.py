@@ -118,6 +118,26 @@ def test_existing_shard_is_kept_unless_replaced(shard: Path) -> None:
         unread[0]
 
 
+def test_groups_may_differ(tmp_path: Path) -> None:
+    """In width, vocabulary or tokenizer; shards of one group may not, and each must say its group."""
+    for name, task, width in (("0", "pairs", 4), ("1", "films", 10), ("2", "pairs", 4)):
+        write_shard(tmp_path / "all" / name, ids(3, width, 50), 50, {"task": task})
+    found = Shards.by("task", tmp_path / "all")
+    shapes = {task: (len(rows), rows.width) for task, rows in found.items()}
+    assert shapes == {"films": (3, 10), "pairs": (6, 4)}
+    assert [folder.name for folder in found["pairs"].folders] == ["0", "2"]
+    assert torch.equal(found["films"][1], torch.from_numpy(ids(3, 10, 50))[1])
+    with pytest.raises(ValueError, match="different width do not mix"):
+        Shards(tmp_path / "all")
+    with pytest.raises(ValueError, match="does not say its 'form', only task"):
+        Shards.by("form", tmp_path / "all")
+    write_shard(tmp_path / "all" / "3", ids(3, 5, 50), 50, {"task": "pairs"})
+    with pytest.raises(ValueError, match="different width do not mix"):
+        Shards.by("task", tmp_path / "all")
+    with pytest.raises(ValueError, match="no finished shard under"):
+        (tmp_path / "none").mkdir(), Shards.by("task", tmp_path / "none")
+
+
 @pytest.mark.parametrize(
     ("vocab", "width", "tokenizer"), [(1025, 4, "abc"), (1024, 5, "abc"), (1024, 4, "xyz")]
 )

@@ -107,6 +107,67 @@ def test_edges():
     assert (seen[:, :, :6] == 1).all() and (seen[:, :, 10:] == 1).all()
 
 
+def test_hues():
+    """A third of a turn exchanges the channels, a whole one changes nothing; gray stays gray."""
+    image = random_image()
+    torch.testing.assert_close(views.hue_turned(image, 2 * np.pi / 3), image[[2, 0, 1]], atol=1e-5, rtol=0)
+    torch.testing.assert_close(views.hue_turned(image, 2 * np.pi), image, atol=1e-5, rtol=0)
+    gray = views.gray(image)
+    torch.testing.assert_close(views.hue_turned(gray, 1.0), gray, atol=1e-6, rtol=0)
+
+
+def test_tints():
+    """Black is the dark ink, white the light one, between them luma decides."""
+    dark, light = np.array([0.1, 0.2, 0.3]), np.array([0.9, 0.8, 0.7])
+    for gray, ink in ((0.0, dark), (1.0, light), (0.5, (dark + light) / 2)):
+        seen = views.tinted(torch.full((3, 4, 6), gray), dark, light)
+        torch.testing.assert_close(seen.mean((1, 2)), torch.tensor(ink, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_shifts(size: tuple[int, int]):
+    """What leaves comes in on the other side, and back again nothing has changed."""
+    image = random_image(*size)
+    seen = views.shifted(image, 3, 5)
+    assert torch.equal(seen[:, 3, 5], image[:, 0, 0]) and torch.equal(seen[:, 0, 0], image[:, -3, -5])
+    assert torch.equal(views.shifted(seen, -3, -5), image)
+
+
+def test_turns():
+    """90 degrees are a quarter turn, and -90 the other way; corners that come in are white."""
+    image = random_image()
+    torch.testing.assert_close(views.turned(image, 90), views.rotate(image), atol=1e-4, rtol=0)  # of the grid
+    torch.testing.assert_close(views.turned(image, -90), views.rotate(image, 3), atol=1e-4, rtol=0)
+    seen = views.turned(torch.zeros(3, 64, 64), 45)
+    assert seen[0, 0, 0] == 1 and seen[:, 24:40, 24:40].max() < 1e-6
+
+
+def test_turns_keep_shapes():
+    """A disk in a picture that is wider than high is a disk when turned."""
+    down, right = torch.meshgrid(torch.arange(48.0) - 23.5, torch.arange(64.0) - 31.5, indexing="ij")
+    disk = ((down.square() + right.square()).sqrt() > 15).float().expand(3, -1, -1)
+    for degrees in (30, 90, 200):
+        seen = views.turned(disk, degrees)
+        near = (down.abs() < 20) & (right.abs() < 20)  # corners are white like the outside
+        assert float((seen - disk)[:, near].abs().mean()) < 0.03  # its rim
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_zooms(size: tuple[int, int]):
+    """A quarter fills the picture; the whole is itself; a window at the far edge is as large as any."""
+    image = random_image(*size)
+    assert torch.equal(views.zoomed(image, 0.0, 0.0, 1.0), image)
+    height, width = size
+    quarter = image[:, height // 2 :, : width // 2]
+    seen = views.zoomed(image, 0.5, 0.0, 0.5)
+    assert seen.shape == image.shape
+    torch.testing.assert_close(seen[:, -1, 0], quarter[:, -1, 0])
+    ramp = torch.linspace(0, 1, width).expand(3, height, -1)
+    for left in np.linspace(0, 0.37, 20):
+        rise = views.zoomed(ramp, 0.1, float(left), 0.63)[0, 0]
+        assert float(rise[-1] - rise[0]) == pytest.approx((round(0.63 * width) - 1) / (width - 1), abs=1e-5)
+
+
 def test_patchwork():
     """Left of a line or above it one image, the other beyond; every pixel of one of them, in its place."""
     one, other = torch.zeros(3, 16, 16), torch.ones(3, 16, 16)

@@ -5,7 +5,7 @@
 Letters: b contexts, t tokens, n tokens that count, v vocabulary.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lvm.data import SentencesConfig, contexts, sources
-from lvm.layout import MarkedConfig
+from lvm.embeddings import plain, share_looks
+from lvm.layout import LayoutConfig, MarkedConfig
 from lvm.model import LVM, LVMConfig, seed_embeddings, usable
 from lvm.sentences import Sample
 from lvm.shots import answer_sheet, validation_losses
@@ -38,7 +39,8 @@ class TrainConfig:
         gpt: Shape of the transformer; a context has as many tokens as its length.
         optim: Weight decay, betas, clipping.
         lr: Learning rate by the step; its `steps` are the length of the run.
-        boundary: Whether an id stands before every image.
+        layout: What stands around images; ids of tasks are added by name where some shall be told.
+        looks: Whether, in training, embedding and head are partly a map of what their codes look like.
         balance: Whether each task's loss is divided by its running mean, so that all tasks pull alike.
         average: Decay of the moving average of the weights, which is what is evaluated and saved.
         eval_steps: Steps between two evaluations.
@@ -50,7 +52,8 @@ class TrainConfig:
     gpt: GPTConfig
     optim: OptimConfig
     lr: LRConfig
-    boundary: bool = False
+    layout: LayoutConfig = MarkedConfig()
+    looks: bool = False
     balance: bool = False
     average: float = 0.998
     eval_steps: int = 500
@@ -59,6 +62,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.data.tokenizer is None:
             raise ValueError("data.tokenizer is missing: name the tokenizer that made the shards")
+        if self.data.untold < 1 and not isinstance(self.layout, MarkedConfig):
+            raise ValueError(
+                f"data.untold {self.data.untold} tells tasks, for which a {self.layout.kind} layout has no "
+                "ids: set data.untold to 1, or layout.kind to marked"
+            )
 
 
 def train(config: TrainConfig) -> None:
@@ -66,10 +74,9 @@ def train(config: TrainConfig) -> None:
     run = Run(config.run)
     tokenizer = usable(load_tokenizer(config.data.tokenizer), config.data.tokenizer)
     tasks, kept = sources(config.data, tokenizer)
-    names = tuple(tasks) if config.data.untold < 1 else ()
-    bundle = LVMConfig(
-        tokenizer=tokenizer.config, gpt=config.gpt, layout=MarkedConfig(boundary=config.boundary, tasks=names)
-    )  # refuses a wrong vocabulary before all is trained
+    marks = replace(config.layout, tasks=tuple(tasks)) if config.data.untold < 1 else config.layout
+    # Refuses a wrong vocabulary before all is trained.
+    bundle = LVMConfig(tokenizer=tokenizer.config, gpt=config.gpt, layout=marks)
     layout = bundle.layout.build(tokenizer.vocab, tokenizer.tokens)
     if config.gpt.period and config.gpt.period % layout.stride:
         raise ValueError(
@@ -80,6 +87,8 @@ def train(config: TrainConfig) -> None:
     told = config.data.untold == 0  # always: then the id for a task that is not told is untrained
     gpt = GPT(config.gpt)
     seed_embeddings(gpt, tokenizer, config.run.seed)
+    if config.looks:
+        share_looks(gpt, tokenizer)
     gpt, optimizer = run.prepare(gpt, optimizer_for(gpt, config.optim, inside=gpt.blocks))
     average = run.ema(gpt, config.average)
     means = run.hold(TaskLosses(source.names))
@@ -96,12 +105,13 @@ def train(config: TrainConfig) -> None:
         if run.every(config.run.log_steps):
             run.log(means.facts())
         if run.every(config.eval_steps):
-            run.log(validation_losses(average.model, layout, kept, told))
-            run.show("answers", answer_sheet(average.model, tokenizer, layout, kept, told))
+            trained = plain(average.model)
+            run.log(validation_losses(trained, layout, kept, told))
+            run.show("answers", answer_sheet(trained, tokenizer, layout, kept, told))
         if run.every(config.save_steps):
             run.save()
     if run.main:
-        save(average.model, tokenizer, bundle, config.run.folder / "model")
+        save(plain(average.model), tokenizer, bundle, config.run.folder / "model")
     run.finish()
 
 

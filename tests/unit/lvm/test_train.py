@@ -86,7 +86,7 @@ def test_each_task_has_a_loss_of_its_own(few: TrainConfig):
 @pytest.mark.parametrize("untold", [0.0, 0.5])
 def test_tasks_that_are_told_have_ids_in_the_model(few: TrainConfig, shards: Path, untold: float):
     """And so may images have boundaries: the vocabulary must have room, and the folder says it."""
-    told = replace(few, boundary=True, data=replace(few.data, untold=untold))
+    told = replace(few, layout=MarkedConfig(boundary=True), data=replace(few.data, untold=untold))
     with pytest.raises(ValueError, match=r"32 codes and the special ids make 65"):
         train(told)
     gpt = replace(few.gpt, vocab=65, length=140, period=None)
@@ -101,7 +101,7 @@ def test_boundaries_move_the_places_of_tokens(few: TrainConfig):
     """An embedding of places in an image must count the id before it."""
     gpt = replace(few.gpt, vocab=36, length=140)
     with pytest.raises(ValueError, match=r"gpt.period 32 is no multiple of the 17 ids of an image"):
-        train(replace(few, boundary=True, gpt=gpt))
+        train(replace(few, layout=MarkedConfig(boundary=True), gpt=gpt))
 
 
 def test_a_resumed_training_ends_in_the_same_bits(few: TrainConfig, monkeypatch: pytest.MonkeyPatch):

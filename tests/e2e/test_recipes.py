@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from lvm.layout import BareConfig
+from lvm.published import SIZES, official_config
+from lvm.train import TrainConfig as LVMTrainConfig
+from vqtok.gpt.model import GPT
 from vqtok.tokenizers import load_tokenizer
 from vqtok.tokenizers.choice import build
 from vqtok.tokenizers.train import TrainConfig
@@ -94,3 +98,15 @@ def test_published_sizes(name: str, parameters: int, tokens: int) -> None:
         tokenizer = build(config.tokenizer)
     assert sum(parameter.numel() for parameter in tokenizer.parameters()) == parameters
     assert tokenizer.tokens == tokens
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_of_the_published_lvm(size: str) -> None:
+    """A recipe for each, with its shape, its vocabulary, and as many weights as its header says."""
+    recipe = ROOT / "recipes" / "lvm" / f"lvm-{size}.yaml"
+    config = parse(LVMTrainConfig, ["--config", str(recipe)])
+    assert config.gpt == official_config(size) and config.layout == BareConfig()
+    with torch.device("meta"):
+        gpt = GPT(config.gpt)
+    parameters = sum(parameter.numel() for parameter in gpt.parameters())
+    assert f"Expected: {parameters:,} weights" in header(recipe)

@@ -39,8 +39,8 @@ from lvm.rules import (
 from vqtok.data import views
 
 INVERT = change("invert", "color", views.invert)
-MIRROR = change("mirror", "geometric", views.mirror, weight=1.5)
-ROTATE = change("rotate", "geometric", views.rotate, weight=1.5, commutes=("hue",))
+MIRROR = change("mirror", "geometric", views.mirror, weight=2.0)
+ROTATE = change("rotate", "geometric", views.rotate, weight=2.0, commutes=("hue",))
 
 TASKS: tuple[Task, ...] = (
     restyle("shaded", "flat", weight=1.5),

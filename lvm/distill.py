@@ -11,7 +11,7 @@ Guo et al. 2024 (DeLVM) distill an LVM so, with T = 1 and both weights 1.
 Letters: b contexts, t tokens, n tokens that count, r rows of these, v vocabulary, d width.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lvm.data import SentencesConfig
 from lvm.lessons import lessons
-from lvm.model import LVM, LVMConfig, seed_embeddings
+from lvm.model import LVM, seed_embeddings
 from lvm.sentences import Sample
 from lvm.shots import answer_sheet, validation_losses
 from lvm.task_losses import TaskLosses
@@ -143,8 +143,8 @@ def train(config: TrainConfig) -> None:
     """
     run = Run(config.run)
     model = LVM.from_pretrained(config.teacher)
-    bundle = LVMConfig(tokenizer=model.config.tokenizer, gpt=config.gpt, layout=model.config.layout)
     source, kept = lessons(config.data, model, config.teacher, config.gpt.length, config.run.seed)
+    bundle = replace(model.config, gpt=config.gpt, trained=tuple(source.names))
     teacher = model.gpt.requires_grad_(False).to(run.device)
     gpt = GPT(config.gpt)
     seed_embeddings(gpt, model.tokenizer, config.run.seed)

@@ -99,7 +99,8 @@ def evaluate(
     Args:
         model: In evaluation mode.
         job: How much is asked; `Job()` unless given.
-        tasks: What to ask, pairs all of them. Of a parametrised one, the members that are trained, in turn,
+        tasks: What to ask, pairs all of them. Held out are those that the model was not trained on; if that
+            is not known, those of the library. Of a parametrised one, the members that are trained, in turn,
             and under its name and `HELD_OUT` as many that are not.
         judge: Tells kinds; the shipped one unless given.
         lpips: Measures LPIPS, which is left out unless given.
@@ -120,7 +121,8 @@ def evaluate(
     reports, pictures, nats = {}, {}, {}
     with Progress(transient=True, console=Console(stderr=True)) as progress:
         for name, task, members in progress.track(_parts(tasks), description="tasks"):
-            held_out = task.held_out or task.members <= members[0]
+            unknown = task.name not in model.config.trained if model.config.trained else task.held_out
+            held_out = unknown or task.members <= members[0]
             sat = _sit(model, exam(task, asked, model.tokenizer, members), held_out, counts, job, judge)
             reports[name], nats[name] = _task_report(sat, judge, lpips), sat.nats
             pictures[name] = _shown(sat, job.answer_shots)

@@ -37,11 +37,13 @@ class LVMConfig:
         tokenizer: Images <-> codes.
         gpt: Its vocabulary is the codes and the special ids of `layout`.
         layout: What stands around images.
+        trained: Names of the tasks that it was trained on; none means that this is not known.
     """
 
     tokenizer: TokenizerConfig
     gpt: GPTConfig
     layout: LayoutConfig = MarkedConfig()
+    trained: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         codes = self.tokenizer.quantizer.vocab

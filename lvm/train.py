@@ -111,6 +111,7 @@ def train(config: TrainConfig) -> None:
         if run.every(config.save_steps):
             run.save()
     if run.main:
+        bundle = replace(bundle, trained=tuple(source.names))
         save(plain(average.model), tokenizer, bundle, config.run.folder / "model")
     run.finish()
 

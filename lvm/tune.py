@@ -5,7 +5,7 @@
 Letters: b contexts, n tokens that count.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from lvm.adapters import Adapted, AdapterConfig
@@ -84,6 +84,9 @@ def train(config: TrainConfig) -> None:
     if run.main:
         plain.save(config.run.folder / "adapter")
         model.gpt = plain.merged().cpu()
+        if model.config.trained:
+            both = dict.fromkeys([*model.config.trained, *source.names])
+            model.config = replace(model.config, trained=tuple(both))
         model.save_pretrained(config.run.folder / "model")
     run.finish()
 

@@ -102,7 +102,8 @@ def test_a_student_comes_nearer_to_its_teacher(config: TrainConfig, model: LVM, 
     train(config)
     folder = config.run.folder
     found = LVM.from_pretrained(folder / "model")
-    assert found.config == replace(model.config, gpt=config.gpt)
+    assert found.config == replace(model.config, gpt=config.gpt, trained=found.config.trained)
+    assert found.config.trained
     for name, tensor in model.tokenizer.state_dict().items():
         assert torch.equal(found.tokenizer.state_dict()[name], tensor)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

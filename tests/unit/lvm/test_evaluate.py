@@ -171,6 +171,16 @@ def test_members_kept_from_training_are_asked_apart(model: LVM, judge: KindClass
     assert found.trained["kind"] == found.tasks["turn"].scores["answer"]["kind"]
 
 
+def test_a_model_says_what_it_was_trained_on(
+    model: LVM, judge: KindClassifier, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever the library trains, a task that is not among these is held out."""
+    monkeypatch.setattr(model, "config", replace(model.config, trained=("upend",)))
+    asked, job = [task("upend"), task("invert")], Job(names=2, shots=(0,), answer_shots=1, floors=False)
+    found = evaluate(model, job, asked, judge)
+    assert {name: report.held_out for name, report in found.tasks.items()} == {"upend": False, "invert": True}
+
+
 def test_what_does_not_fit_is_refused(model: LVM, judge: KindClassifier):
     """More pairs than the model takes; a task the judge was not taught."""
     with pytest.raises(ValueError, match=r"shots \[0, 4\] leave \[0, 3\]"):

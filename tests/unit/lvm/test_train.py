@@ -60,6 +60,7 @@ def test_a_short_training_ends_in_a_model_that_answers(config: TrainConfig):
     assert "validation/first_row/2_shots" in rows[-1] or "validation/first_row/2_shots" in rows[-2]
     assert [*(folder / "pictures").glob("answers-*.png")]
     model = LVM.from_pretrained(folder / "model")
+    assert set(NAMES) <= set(model.config.trained)
     picture = torch.rand(3, 64, 64)
     assert model.prompt([(picture, picture)], picture).shape == (1, 3, 64, 64)
 

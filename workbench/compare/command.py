@@ -18,6 +18,7 @@ LEARNING = {
     "imagegpt": "workbench.compare.imagegpt",
     "diffusion": "workbench.compare.ddpm",
     "lvm": "workbench.compare.sentences",
+    "specialists": "workbench.compare.specialists",
 }
 
 

@@ -43,7 +43,7 @@ def test_help_imports_no_torch():
         "print('torch' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "usage: vqtok compare speed" in ran.stdout and "{lookup,gpt,diffusion}" in ran.stdout
+    assert "usage: vqtok compare speed" in ran.stdout and "{lookup,gpt,diffusion,lvm}" in ran.stdout
     assert ran.stdout.endswith("False\n")
 
 

@@ -33,8 +33,8 @@ class SentencesConfig:
         held_out: Rows of every task kept for validation where there is no folder of them.
         pairs: Rows in a sentence, pairs mostly, where the form of its task leaves it open.
         batch: Contexts a step, over all processes.
-        query_weight: What tokens of queries count in the loss, where tokens of answers count 1. An
-            unconditional picture is far harder to predict than an answer, and crowds it out of a small model.
+        query_weight: What tokens of queries count in the loss, where tokens of answers count 1. With 0 a step
+            is a fifth cheaper; in short trainings queries help all the same (docs/results.md).
         spoil: Largest share of an answer's tokens that are replaced by others of the sentence in what the
             model sees, not in what it shall predict: its own answers will have errors too, and a model that
             has met none goes astray after the first.

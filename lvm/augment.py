@@ -1,8 +1,8 @@
 """More rows of few origins: all images of a row are changed alike, in ways that leave its task the same.
 
 Mirroring both pictures of a pair makes another pair of the same task, unless the task is about left and
-right; each task says what it commutes with. Guo et al. 2024 (DeLVM) found that this helps scarce tasks more
-than showing them oftener.
+right; each task says what it commutes with. What that is worth to scarce tasks, beside showing them oftener:
+`vqtok compare learning lvm`.
 
 Letters: u images of a row, c h w image.
 """

@@ -10,7 +10,7 @@ says all that is needed to make sentences of rows, so that a new type of data is
     groups(4, rows=2)      a1 a2 a3 a4  b1 b2 b3 b4
     modalities(4, rows=2)  s1 l1 m1 f1  s2 l2 m2 f2      in one order, drawn for the sentence
 
-Bai et al. 2023 (LVM), section 3.1 and their scripts for these types.
+Bai et al. 2023 (LVM); the types are those of the scripts in github.com/ytongbai/LVM.
 
 Letters: r rows, u images of a row, i = r u images of a sentence.
 """

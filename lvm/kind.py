@@ -37,7 +37,7 @@ DEFAULT_KIND = Path(__file__).parent / "weights" / "kind64"
 NEAR = 0.004  # mean squared error, 24 dB: what a round trip through the tokenizer loses
 CONTRAST = 30.0  # shading changes by about 1/30 from a pixel to the next, flat areas by nothing
 ALONE = 0.5  # share of training pairs of one emoji as drawn; the others are scenes
-COARSE, CODED, CODED_X = 0.35, 0.3, 0.1  # shares of y's made coarse, of y's and x's through the tokenizer
+COARSE, CODED, CODED_X = 0.25, 0.5, 0.1  # shares of y's made coarse, of y's and x's through the tokenizer
 MEMBERS = 10_000  # of a parametrised task, trained ones and others: the judge knows the task by any
 SIDES = (20, 48)  # pixels a side that a picture is reduced to and enlarged from
 

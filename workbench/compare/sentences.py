@@ -25,6 +25,7 @@ from torch import nn
 
 from lvm import DEFAULT_WEIGHTS
 from lvm.data import Kept, SentencesConfig, contexts, sources
+from lvm.embeddings import plain, share_looks
 from lvm.encode import Job, encode
 from lvm.layout import BareLayout, Layout
 from lvm.model import seed_embeddings
@@ -104,6 +105,7 @@ class Way:
         mixture: How often tasks come.
         augmented: Whether scarce tasks have rows that are changed alike.
         balance: Whether each task's loss is divided by its running mean.
+        looks: Whether embedding and head are partly a map of what codes look like.
         untold: Share of sentences whose task is not told.
         told: Whether the task is told when answers are measured.
     """
@@ -113,20 +115,23 @@ class Way:
     mixture: Mixture = Mixture()
     augmented: bool = False
     balance: bool = False
+    looks: bool = False
     untold: float = 1.0
     told: bool = False
 
 
 BY_ROWS = Mixture(by_rows=True)
-BASE = Way()
+BASE = Way(query=1.0, mixture=BY_ROWS)
 WAYS: Mapping[str, Way] = {
-    "as the published LVM": Way(official=True, query=1.0, mixture=BY_ROWS),
-    "whole sentences, marks and a mask": Way(query=1.0, mixture=BY_ROWS),
-    "+ loss on answers only": Way(mixture=BY_ROWS),
-    "+ tasks by weight: the base": BASE,
-    "base, by rows at temperature 3": Way(mixture=replace(BY_ROWS, temperature=3.0)),
+    "as the published LVM": replace(BASE, official=True),
+    "whole sentences, marks and a mask: the base": BASE,
+    "base, queries count 0.2": replace(BASE, query=0.2),
+    "base, loss on answers only": replace(BASE, query=0.0),
+    "base, embedded by looks": replace(BASE, looks=True),
+    "base, tasks by weight": replace(BASE, mixture=Mixture()),
+    "base, by rows at temperature 3": replace(BASE, mixture=replace(BY_ROWS, temperature=3.0)),
     "base, scarce tasks augmented": replace(BASE, augmented=True),
-    "base, by rows, scarce tasks augmented": Way(mixture=BY_ROWS, augmented=True),
+    "base, scarce tasks augmented, by weight": replace(BASE, mixture=Mixture(), augmented=True),
     "base, losses balanced": replace(BASE, balance=True),
     "base, task told to half, not told when asked": replace(BASE, untold=0.5),
     "base, task told to half, told when asked": replace(BASE, untold=0.5, told=True),
@@ -218,6 +223,8 @@ def learned(
     # Without marks no place in a context is the begin of an image, and there is nothing to embed.
     gpt = GPT(replace(shape, vocab=layout.vocab, period=None if way.official else shape.period))
     seed_embeddings(gpt, suite.tokenizer, seed)
+    if way.looks:
+        share_looks(gpt, suite.tokenizer)
     gpt.to(device).train()
     optimizer, average = optimizer_for(gpt, OPTIM, inside=gpt.blocks), EMA(gpt, AVERAGE)
     rate = LRConfig(peak=PEAK, warmup_steps=steps // 20, steps=steps, floor=0.05)
@@ -239,7 +246,7 @@ def learned(
         optimizer.zero_grad()
         average.update(step + 1)
         seconds += time.process_time() - began
-    return [*measured(average.model, way, layout, suite.kept), seconds]
+    return [*measured(plain(average.model), way, layout, suite.kept), seconds]
 
 
 def read(

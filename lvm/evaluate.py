@@ -25,7 +25,7 @@ from torch import Tensor
 
 from lvm.exam import Exam, decode, exam, questions
 from lvm.floors import LEAST, shuffled_answers, wrong_exam, wrong_task_prompts
-from lvm.generate import answer_nats, nats_and_answers
+from lvm.generate import answer_nats, answers, nats_and_answers
 from lvm.kind import DEFAULT_KIND, KindClassifier
 from lvm.marks import kind_right, scores
 from lvm.model import DEFAULT_WEIGHTS, LVM
@@ -33,6 +33,8 @@ from lvm.report import SHUFFLED, WIDTH, WRONG, Report, TaskReport, sheet, show
 from lvm.rules import Task
 from lvm.tasks import PAIR_TASKS
 from vqtok.data.pictures import write_picture
+from vqtok.gpt.guidance import Constant
+from vqtok.gpt.sampling import Sampling
 from vqtok.metrics.lpips import LPIPS, lpips_or_reason
 from vqtok.storage.folders import write_file
 
@@ -53,6 +55,7 @@ class Job:
         answer_shots: Pairs before a query whose answer is generated.
         seed: Of the choice of drawings, and of noise, holes and styles.
         floors: Whether misleading prompts are answered too, by two more answers to every question.
+        guidance: Scale by which answers move away from those to the query without pairs; 1 leaves it.
     """
 
     names: int = 100
@@ -60,6 +63,7 @@ class Job:
     answer_shots: int = 3
     seed: int = 0
     floors: bool = True
+    guidance: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def evaluate(
 
     The pairs shown are of other test names, none a look-alike of the one asked about, and the same drawings
     for every task. With fewer shots the last of them are shown, so losses at all shot counts are of the same
-    answers. Generated answers are greedy.
+    answers. Generated answers are greedy; losses are without guidance.
 
     Args:
         model: In evaluation mode.
@@ -127,8 +131,9 @@ def evaluate(
             reports[name], nats[name] = _task_report(sat, judge, lpips), sat.nats
             pictures[name] = _shown(sat, job.answer_shots)
     trained = {name: report for name, report in reports.items() if not report.held_out}
-    return Report(names=job.names, shots=tuple(counts), answer_shots=job.answer_shots, seed=job.seed,
-                  tasks=reports, trained=_together(trained, nats), stalls=stalls(trained), pictures=pictures,
+    return Report(names=job.names, shots=tuple(counts), answer_shots=job.answer_shots,
+                  guidance=job.guidance, seed=job.seed, tasks=reports, trained=_together(trained, nats),
+                  stalls=stalls(trained), pictures=pictures,
                   **({"lpips": lpips.network} if lpips else {}))
 
 
@@ -186,7 +191,7 @@ def _sit(
     nats, misleading, wrong = {}, {}, None
     for count in counts:
         if count == job.answer_shots:
-            nats[count], drawn = _answered(model, sat.sentences(count))
+            nats[count], drawn = _answered(model, sat.sentences(count), job.guidance)
         else:
             parts = sat.sentences(count).to(model.gpt.embed.weight.device).split(BATCH)
             nats[count] = torch.cat([answer_nats(model.gpt, model.layout, part) for part in parts]).cpu()
@@ -196,14 +201,19 @@ def _sit(
         known = [task for task in PAIR_TASKS if task.name in judge.config.tasks]
         wrong = wrong_exam(sat, model.tokenizer, known)
         misleading[WRONG] = wrong_task_prompts(sat, wrong, job.answer_shots)
-    misled = {name: _answered(model, sentences) for name, sentences in misleading.items()}
+    misled = {name: _answered(model, sentences, job.guidance) for name, sentences in misleading.items()}
     return Sitting(sat, held_out, nats, drawn, misled, wrong)
 
 
-def _answered(model: LVM, sentences: Tensor) -> tuple[Tensor, Tensor]:
+def _answered(model: LVM, sentences: Tensor, guidance: float) -> tuple[Tensor, Tensor]:
     """Nats (q, t) of the last images of sentences (q, i, t), and pictures (q, 3, h, w) in their place."""
     parts = sentences.to(model.gpt.embed.weight.device).split(BATCH)
-    both = [nats_and_answers(model.gpt, model.layout, part) for part in parts]
+    if guidance == 1 or sentences.shape[1] == 2:  # without pairs there is nothing to guide by
+        both = [nats_and_answers(model.gpt, model.layout, part) for part in parts]
+    else:
+        greedy = Sampling(temperature=0.0, guidance=Constant(scale=guidance))
+        both = [(answer_nats(model.gpt, model.layout, part),
+                 answers(model.gpt, model.layout, part[:, :-1], greedy)) for part in parts]
     nats, ids = (torch.cat(found).cpu() for found in zip(*both, strict=True))
     grids = rearrange(ids, "q (i j) -> q i j", i=math.isqrt(model.layout.tokens))
     return nats, decode(model.tokenizer, grids)
@@ -212,11 +222,11 @@ def _answered(model: LVM, sentences: Tensor) -> tuple[Tensor, Tensor]:
 def _task_report(sat: Sitting, judge: KindClassifier, lpips: LPIPS | None) -> TaskReport:
     asked, task = sat.exam, sat.exam.task
     rivals = Counter(name for names in asked.fit for name in sorted(names - {task.name}))
-    answers = asked.contenders(sat.answers) | {name: found for name, (_, found) in sat.misled.items()}
+    given = asked.contenders(sat.answers) | {name: found for name, (_, found) in sat.misled.items()}
     return TaskReport(
         kind=task.kind, held_out=sat.held_out, rivals=dict(rivals), **losses(sat.nats),
         judge=kind_right(asked, asked.pairs[asked.asked, 1], judge),
-        scores={name: scores(asked, found, judge, lpips) for name, found in answers.items()},
+        scores={name: scores(asked, found, judge, lpips) for name, found in given.items()},
         perplexity=_by_shots(sat.nats),
         misled={name: _flat(nats) for name, (nats, _) in sat.misled.items()},
         wrong_task=_wrong_task(sat, judge),
@@ -307,6 +317,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--answer-shots", type=int, default=Job.answer_shots, help=answer_shots)
     floors = "answer misleading prompts too: shuffled answers, and pairs of another task [%(default)s]"
     add("--floors", action=argparse.BooleanOptionalAction, default=Job.floors, help=floors)
+    guidance = "answers move so far from those to the query without pairs; 1 leaves it [%(default)s]"
+    add("--guidance", type=float, default=Job.guidance, help=guidance)
     add("--seed", type=int, default=Job.seed, help="of the questions [%(default)s]")
     add("--out", type=Path, default=Path("runs/evaluate-lvm"), help="folder for the files [%(default)s]")
     return parser.parse_args(argv)

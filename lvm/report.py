@@ -68,6 +68,7 @@ class Report:
         names: Questions of every task.
         shots: Pairs before a query, for the losses.
         answer_shots: The same for the answers.
+        guidance: Of the answers.
         seed: Of the questions.
         tasks: By name.
         trained: The tasks of training taken together: nats, gains, perplexities, and means of the answers'
@@ -82,6 +83,7 @@ class Report:
     names: int
     shots: tuple[int, ...]
     answer_shots: int
+    guidance: float
     seed: int
     tasks: dict[str, TaskReport]
     trained: dict[str, dict | float]
@@ -111,8 +113,9 @@ def show(report: Report, console: Console) -> None:
     means = {"trained tasks": report.trained} if report.trained else {}
     masks = {name: found for name, found in rows.items() if "iou" in found["scores"]["answer"]}
     letters = ", ".join(f"{letter} {name}" for letter, name in CONTENDERS.items())
-    console.print(f"{report.names} questions a task; answers are greedy, after {report.answer_shots} pairs. "
-                  f"* held out of training.\n{letters}.\n", highlight=False)
+    guided = "" if report.guidance == 1 else f", guided by {report.guidance:g}"
+    console.print(f"{report.names} questions a task; answers are greedy{guided}, after {report.answer_shots} "
+                  f"pairs. * held out of training.\n{letters}.\n", highlight=False)
     console.print(_losses(rows | means, report))
     console.print(_perplexities(rows | means, report))
     console.print(_scores("Answers, and the round trip of the right ones", rows, MARKS))

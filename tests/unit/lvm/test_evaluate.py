@@ -149,6 +149,17 @@ def test_answers_at_other_shot_counts(model: LVM, judge: KindClassifier, shots: 
     assert [*found.tasks["invert"].misled] == {0: [], 1: [WRONG], 2: [SHUFFLED, WRONG]}[shots]
 
 
+def test_guided_answers_are_others_of_the_same_losses(model: LVM, judge: KindClassifier, report: Report):
+    """A scale of 1 is no guidance; a large one draws other answers, and moves no loss of the right ones."""
+    asked = [task("invert")]
+    plain, guided = (evaluate(model, Job(names=3, shots=(0, 1, 3), guidance=scale), asked, judge)
+                     for scale in (1.0, 50.0))
+    assert (plain.guidance, guided.guidance) == (1.0, 50.0)
+    assert plain.tasks["invert"].scores == report.tasks["invert"].scores
+    assert guided.tasks["invert"].scores["answer"] != plain.tasks["invert"].scores["answer"]
+    assert guided.tasks["invert"].nats["answer"] == pytest.approx(plain.tasks["invert"].nats["answer"])
+
+
 def test_misleading_prompts_can_be_left_out(model: LVM, judge: KindClassifier, report: Report):
     """All other numbers stay the same."""
     found = evaluate(model, Job(names=3, shots=(0, 1, 3), floors=False), ASKED[2:3], judge).tasks["invert"]

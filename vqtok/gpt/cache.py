@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.masks import Places
+from vqtok.gpt.shifts import NOTHING, earlier_ids
 
 
 class KVCache:
@@ -43,6 +44,7 @@ class KVCache:
         self.config, self.batch, self.length, self.dtype = config, batch, length, dtype
         self.filled = 0
         self.layers: list[tuple[Tensor, Tensor]] = []  # keys and values (b, m, length, k) of each block
+        self.ids: Tensor | None = None  # (b, length), for models that look at earlier ids
 
     def check(self, batch: int, new: int) -> None:
         """Raises ValueError unless `new` tokens of `batch` sequences fit."""
@@ -59,6 +61,20 @@ class KVCache:
     def places(self, new: int, device: torch.device) -> Places:
         """Where `new` tokens will stand, and how many there will be."""
         return Places.between(self.filled, self.filled + new, device)
+
+    def earlier(self, ids: Tensor, skipped: int = 0) -> Tensor:
+        """Notes new ids (b, t), and gives those at the model's shifts before each of them, (b, n, t).
+
+        Args:
+            ids: That stand after the filled tokens.
+            skipped: Places between, of a prefix, which have no ids.
+        """
+        self._room(ids.device)
+        start = self.filled + skipped
+        self.ids[:, self.filled : start] = NOTHING
+        self.ids[:, start : start + ids.shape[1]] = ids
+        places = torch.arange(start, start + ids.shape[1], device=ids.device)
+        return earlier_ids(self.ids, places, self.config.shifts)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Puts keys and values (b, m, t, k) after the filled ones; returns all so far, (b, m, s, k) each.
@@ -94,6 +110,7 @@ class KVCache:
         part = copy(self)
         part.batch = batch
         part.layers = [(keys[:batch], values[:batch]) for keys, values in self.layers]
+        part.ids = None if self.ids is None else self.ids[:batch]
         return part
 
     @torch.inference_mode(False)  # a store born under inference_mode could not be written outside it
@@ -103,6 +120,13 @@ class KVCache:
         dtype = self.dtype or (torch.float32 if like.device.type == "cpu" else like.dtype)
         store = torch.empty(shape, dtype=dtype, device=like.device)
         self.layers = [(store[layer, 0], store[layer, 1]) for layer in range(self.config.depth)]
+        if self.config.shifts:
+            self._room(like.device)
+
+    @torch.inference_mode(False)
+    def _room(self, device: torch.device) -> None:
+        if self.ids is None:
+            self.ids = torch.full((self.batch, self.length), NOTHING, device=device)
 
 
 class Shared(NamedTuple):
@@ -148,6 +172,22 @@ class SharedKVCache:
 
     check = KVCache.check
     places = KVCache.places
+
+    def earlier(self, ids: Tensor, skipped: int = 0) -> Tensor:
+        """As that of a `KVCache`; prompts are filled, so that nothing is skipped."""
+        start = self.own.filled
+        self.own.ids[:, start : start + ids.shape[1]] = ids
+        places = torch.arange(self.filled, self.filled + ids.shape[1], device=ids.device)
+        return earlier_ids(self.ids, places, self.config.shifts)
+
+    @property
+    def ids(self) -> Tensor | None:
+        """(b, s) of prompts and all the room after them, for models that look at earlier ids."""
+        if self.own.ids is None:
+            return None
+        prompts = self.prompt.ids[:, : self.prompt.filled]
+        times = self.batch // len(prompts)
+        return torch.cat([prompts.repeat_interleave(times, dim=0), self.own.ids], dim=1)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Shared, Shared]:
         """Puts keys and values (b, m, t, k) after the filled ones; returns all so far, in two parts each."""

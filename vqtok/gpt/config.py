@@ -71,6 +71,9 @@ class GPTConfig:
         dropout: Share of activations set to zero while training.
         period: Tokens in an image, for streams of one begin token and then images: an embedding of (position
             modulo period) tells each token the place of the one predicted next. None means no such embedding.
+        shifts: Distances in tokens; the ids that stand so far back join a token's embedding through a learned
+            matrix. Of images of n tokens, n is the same place of the image before, and n - 1 the place of the
+            token that is predicted next (`vqtok.gpt.shifts`).
         norm: Before attention, before the MLP, and before the head.
         mlp: Two or three matrices with a bend.
         positions: How a token's place is told.
@@ -91,6 +94,7 @@ class GPTConfig:
     hidden: int | None = None
     dropout: float = 0.0
     period: int | None = None
+    shifts: tuple[int, ...] = ()
     norm: NormConfig = RMSNormConfig()
     mlp: MLPConfig = SwiGLUConfig()
     positions: PositionsConfig = RoPEConfig()
@@ -103,6 +107,8 @@ class GPTConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} {value} is below 1: give a positive whole number")
+        if any(shift < 1 for shift in self.shifts) or len({*self.shifts}) < len(self.shifts):
+            raise ValueError(f"shifts {self.shifts} must be different whole numbers from 1: tokens back")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout} is outside [0, 1): 0 turns it off")
         if self.width % self.heads:
@@ -146,7 +152,7 @@ class GPTConfig:
         attention += self.attention.qk_norm * 2 * self.norm.parameters(self.head_width)
         norm = self.norm.parameters(self.width)
         block = attention + self.mlp.parameters(self.width, self.inner) + 2 * norm
-        tables = (2 - self.head.tied) * self.vocab + (self.period or 0)
+        tables = (2 - self.head.tied) * self.vocab + (self.period or 0) + len(self.shifts) * self.width
         prefix = self.prefix.parameters(self.width) if self.prefix is not None else 0
         ends = tables * self.width + self.positions.parameters(self.length, self.width) + prefix + norm
         return ends + self.depth * block

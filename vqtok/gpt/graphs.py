@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vqtok.gpt.cache import Cache, KVCache, Shared, SharedKVCache
 from vqtok.gpt.masks import Places
+from vqtok.gpt.shifts import earlier_ids
 
 Step = Callable[..., Any]  # (caches, *tensors or None) -> tensor, or several
 
@@ -31,6 +32,7 @@ class StaticKVCache:
     """
 
     def __init__(self, cache: Cache) -> None:
+        self._cache = cache
         self.config, self.batch, self.length = cache.config, cache.batch, cache.length
         self.filled = cache.filled
         self._prompt = cache.prompt if isinstance(cache, SharedKVCache) else None
@@ -45,6 +47,13 @@ class StaticKVCache:
     def places(self, new: int, device: torch.device) -> Places:
         """Of `new` tokens and of all the room, filled or not."""
         return Places(self._next + torch.arange(new, device=device), self.length, padded=True)
+
+    def earlier(self, ids: Tensor, skipped: int = 0) -> Tensor:
+        """Notes new ids (b, t) at the next places, and gives those at the model's shifts before each."""
+        places = self._next + torch.arange(ids.shape[1], device=ids.device)
+        shared = 0 if self._prompt is None else self._prompt.filled
+        self._own.ids.index_copy_(1, places - shared, ids)
+        return earlier_ids(self._cache.ids, places, self.config.shifts)
 
     def write(
         self, layer: int, keys: Tensor, values: Tensor

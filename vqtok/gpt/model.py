@@ -16,9 +16,10 @@ from vqtok.gpt.cache import Cache
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.layers import Block
 from vqtok.gpt.masks import Places
+from vqtok.gpt.shifts import NOTHING, TokenShift, earlier_ids
 from vqtok.storage.pretrained import Pretrained
 
-HIDDEN = -1  # in models that see both sides, the id of a token that is not shown: its embedding is zero
+HIDDEN = NOTHING  # in models that see both sides, the id of a token that is not shown: its embedding is zero
 
 
 class GPT(nn.Module, Pretrained):
@@ -40,6 +41,7 @@ class GPT(nn.Module, Pretrained):
         self.embed = nn.Embedding(config.vocab, config.width)
         self.place = nn.Embedding(config.period, config.width) if config.period else None
         self.positions = config.positions.build(config.length, config.width)
+        self.shift = TokenShift(config.shifts, config.width) if config.shifts else None
         self.prefix = config.prefix.build(config.width) if config.prefix is not None else None
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
@@ -105,7 +107,11 @@ class GPT(nn.Module, Pretrained):
         """`features` (b, rows, d), and the places (rows,) or (b, rows) where they stand, for `score`."""
         self._check(ids, cache, prefix, documents)
         opens = cache is None or not cache.filled
-        x = self._embedded(ids, prefix) if opens else self.embed(ids)
+        x = self._embedded(ids) if opens else self.embed(ids)
+        if self.shift is not None:
+            x = x + self.shift(self._earlier(ids, opens, cache, documents), self.embed)
+        if opens and self.prefix is not None:
+            x = torch.cat((self.prefix(prefix, len(ids)).type_as(x), x), dim=1)
         if documents is not None:
             places = Places.packed(documents)
         elif cache is not None:
@@ -145,15 +151,18 @@ class GPT(nn.Module, Pretrained):
             block.compile()
         return True
 
-    def _embedded(self, ids: Tensor, prefix: Tensor | None) -> Tensor:
-        """The beginning of a stream, (b, p + t, d), before positions."""
+    def _embedded(self, ids: Tensor) -> Tensor:
+        """What ids stand for, (b, t, d), before positions."""
         if self.config.causal:
-            x = self.embed(ids)
-        else:
-            x = self.embed(ids.clamp(min=0)) * (ids != HIDDEN)[..., None]
-        if self.prefix is None:
-            return x
-        return torch.cat((self.prefix(prefix, len(ids)).type_as(x), x), dim=1)
+            return self.embed(ids)
+        return self.embed(ids.clamp(min=0)) * (ids != HIDDEN)[..., None]
+
+    def _earlier(self, ids: Tensor, opens: bool, cache: Cache | None, documents: Tensor | None) -> Tensor:
+        """Ids (b, n, t) at the config's distances before each of (b, t)."""
+        if cache is not None:
+            return cache.earlier(ids, self.config.prefix_places if opens else 0)
+        places = torch.arange(ids.shape[1], device=ids.device)
+        return earlier_ids(ids, places, self.config.shifts, documents)
 
     def _placed(self, x: Tensor, places: Tensor) -> Tensor:
         """The stream with what is learned of places added."""

@@ -170,6 +170,7 @@ def _check(config: GPTConfig, what: str) -> None:
     others += [f"mask `{attention.mask.kind}`"] if not isinstance(attention.mask, CausalConfig) else []
     others += ["attention.qk_norm"] if attention.qk_norm else []
     others += [f"period {config.period}"] if config.period is not None else []
+    others += [f"shifts {config.shifts}"] if config.shifts else []
     others += [f"prefix `{config.prefix.kind}`"] if config.prefix is not None else []
     others += ["head.ranges"] if config.head.ranges else []
     if others:

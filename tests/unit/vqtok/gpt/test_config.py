@@ -30,6 +30,7 @@ def test_defaults_are_filled_in():
 PARTS = [
     {"kv_heads": 2},
     {"period": 4},
+    {"shifts": (1, 4)},
     {"hidden": 40, "mlp": SwiGLUConfig(bias=True)},
     {"norm": LayerNormConfig(), "mlp": GELUConfig(), "attention": AttentionConfig(bias=True, qk_norm=True)},
     {"norm": LayerNormConfig(bias=False), "mlp": QuickGELUConfig(bias=False), "head": HeadConfig(tied=True)},
@@ -105,6 +106,8 @@ def test_published_sizes(width, depth, heads, hidden, millions):
     [
         ({"vocab": 0}, "vocab 0 is below 1"),
         ({"period": 0}, "period 0 is below 1"),
+        ({"shifts": (3, 0)}, r"shifts \(3, 0\) must be different whole numbers from 1"),
+        ({"shifts": (3, 3)}, r"shifts \(3, 3\) must be different whole numbers from 1"),
         ({"heads": 5}, "width 32 does not divide by heads 5"),
         ({"heads": 32}, "head width 1 .* does not divide by 2, but rotary"),
         (

@@ -13,12 +13,12 @@ from vqtok.gpt.guidance import CutOff
 from vqtok.gpt.prompts import Prompt
 from vqtok.gpt.sampling import Sampling
 
-CONFIG = GPTConfig(vocab=23, length=14, width=32, depth=2, heads=4, kv_heads=2, period=5)
+CONFIG = GPTConfig(vocab=23, length=14, width=32, depth=2, heads=4, kv_heads=2, period=5, shifts=(2, 5))
 
 
 @pytest.fixture
 def gpt(lively):
-    """A tiny GPT with shared key heads and places."""
+    """A tiny GPT with shared key heads, places and shifts."""
     return lively(CONFIG)
 
 

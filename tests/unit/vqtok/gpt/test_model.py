@@ -252,6 +252,7 @@ def test_ranges_forbid_ids_by_place(lively, prefixed):
 PACKABLE = {
     "rotary": {"period": None},
     "places in images": {},
+    "shifts": {"shifts": (1, 4)},
     "learned": {"period": None, "positions": LearnedConfig()},
     "grid": {
         "period": None,
@@ -300,7 +301,7 @@ def test_recomputing_changes_no_gradient():
 
 
 @pytest.mark.parametrize(
-    "parts", [{}, {"period": None, "head": SPLIT}, {"period": None, "prefix": SOSConfig()}]
+    "parts", [{}, {"shifts": (2, 3)}, {"period": None, "head": SPLIT}, {"period": None, "prefix": SOSConfig()}]
 )
 def test_the_objective_is_the_loss(parts):
     """Chunk by chunk, with ranges, a prefix and weights: the loss and all gradients of the whole."""

@@ -13,7 +13,7 @@ from vqtok.gpt.prefix import ClassesConfig
 from vqtok.gpt.prompts import Prompt
 from vqtok.gpt.sampling import Sampling
 
-CONFIG = GPTConfig(vocab=23, length=18, width=32, depth=2, heads=4, kv_heads=2, period=5)
+CONFIG = GPTConfig(vocab=23, length=18, width=32, depth=2, heads=4, kv_heads=2, period=5, shifts=(1, 4))
 GREEDY = Sampling(temperature=0)
 SCHEDULES = [None, Constant(scale=2.5), CutOff(scale=2.5, share=0.5), Linear(scale=4), PowerCosine(scale=4)]
 

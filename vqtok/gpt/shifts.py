@@ -29,7 +29,9 @@ class TokenShift(nn.Module):
         return self.matrix(rearrange(x, "b n t d -> b t (n d)"))
 
 
-def earlier_ids(ids: Tensor, places: Tensor, shifts: Sequence[int], documents: Tensor | None = None) -> Tensor:
+def earlier_ids(
+    ids: Tensor, places: Tensor, shifts: Sequence[int], documents: Tensor | None = None
+) -> Tensor:
     """Ids (b, n, t) that stand at each distance before `places`, `NOTHING` where there are none.
 
     Args:

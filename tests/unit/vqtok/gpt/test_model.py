@@ -301,7 +301,8 @@ def test_recomputing_changes_no_gradient():
 
 
 @pytest.mark.parametrize(
-    "parts", [{}, {"shifts": (2, 3)}, {"period": None, "head": SPLIT}, {"period": None, "prefix": SOSConfig()}]
+    "parts",
+    [{}, {"shifts": (2, 3)}, {"period": None, "head": SPLIT}, {"period": None, "prefix": SOSConfig()}],
 )
 def test_the_objective_is_the_loss(parts):
     """Chunk by chunk, with ranges, a prefix and weights: the loss and all gradients of the whole."""

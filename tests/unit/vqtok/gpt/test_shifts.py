@@ -8,7 +8,7 @@ import torch
 from vqtok.gpt.cache import KVCache
 from vqtok.gpt.config import AttentionConfig, GPTConfig
 from vqtok.gpt.masks import FullConfig
-from vqtok.gpt.model import HIDDEN, GPT
+from vqtok.gpt.model import GPT, HIDDEN
 from vqtok.gpt.prefix import FeaturesConfig, SOSConfig
 from vqtok.gpt.published.llama import save_llama
 from vqtok.gpt.shifts import NOTHING, TokenShift, earlier_ids

@@ -105,6 +105,7 @@ class Way:
         mixture: How often tasks come.
         augmented: Whether scarce tasks have rows that are changed alike.
         balance: Whether each task's loss is divided by its running mean.
+        shifts: Whether tokens see what stands at the same place of the image before.
         looks: Whether embedding and head are partly a map of what codes look like.
         untold: Share of sentences whose task is not told.
         told: Whether the task is told when answers are measured.
@@ -115,23 +116,26 @@ class Way:
     mixture: Mixture = Mixture()
     augmented: bool = False
     balance: bool = False
+    shifts: bool = False
     looks: bool = False
     untold: float = 1.0
     told: bool = False
 
 
 BY_ROWS = Mixture(by_rows=True)
-BASE = Way(query=1.0, mixture=BY_ROWS)
+PLAIN = Way(query=1.0, mixture=BY_ROWS)
+SHIFTED = replace(PLAIN, shifts=True)
+BASE = replace(SHIFTED, looks=True)
 WAYS: Mapping[str, Way] = {
-    "as the published LVM": replace(BASE, official=True),
-    "whole sentences, marks and a mask: the base": BASE,
+    "as the published LVM": replace(PLAIN, official=True),
+    "whole sentences, marks and a mask": PLAIN,
+    "+ token shift": SHIFTED,
+    "+ codes by their looks: the base": BASE,
     "base, queries count 0.2": replace(BASE, query=0.2),
     "base, loss on answers only": replace(BASE, query=0.0),
-    "base, embedded by looks": replace(BASE, looks=True),
     "base, tasks by weight": replace(BASE, mixture=Mixture()),
     "base, by rows at temperature 3": replace(BASE, mixture=replace(BY_ROWS, temperature=3.0)),
     "base, scarce tasks augmented": replace(BASE, augmented=True),
-    "base, scarce tasks augmented, by weight": replace(BASE, mixture=Mixture(), augmented=True),
     "base, losses balanced": replace(BASE, balance=True),
     "base, task told to half, not told when asked": replace(BASE, untold=0.5),
     "base, task told to half, told when asked": replace(BASE, untold=0.5, told=True),
@@ -221,7 +225,9 @@ def learned(
     layout, source = read(way, suite, rows, shape.length, seed)
     torch.manual_seed(seed)
     # Without marks no place in a context is the begin of an image, and there is nothing to embed.
-    gpt = GPT(replace(shape, vocab=layout.vocab, period=None if way.official else shape.period))
+    shifts = (layout.stride - 1, layout.stride) if way.shifts else ()
+    period = None if way.official else shape.period
+    gpt = GPT(replace(shape, vocab=layout.vocab, period=period, shifts=shifts))
     seed_embeddings(gpt, suite.tokenizer, seed)
     if way.looks:
         share_looks(gpt, suite.tokenizer)

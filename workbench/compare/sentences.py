@@ -13,16 +13,21 @@ and tasks that were held out.
 Letters: b contexts, t tokens, i images of a sentence.
 """
 
+import json
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import torch
 from torch import nn
 
+import lvm
+import vqtok
 from lvm import DEFAULT_WEIGHTS
 from lvm.data import Kept, SentencesConfig, contexts, sources
 from lvm.embeddings import plain, share_looks
@@ -36,6 +41,7 @@ from lvm.tasks import PAIR_TASKS
 from lvm.train import losses
 from vqtok.gpt.config import GPTConfig
 from vqtok.gpt.model import GPT
+from vqtok.storage.folders import write_file
 from vqtok.tokenizers import load_tokenizer
 from vqtok.tokenizers.tokenizer import VQTokenizer
 from vqtok.training.ema import EMA
@@ -169,10 +175,11 @@ class Comparison:
         require(PACKAGES)
         sizes = Sizes(many=16, few=8, times=2, measured=8) if toy else Sizes()
         shape = replace(SHAPE, width=16, depth=1, heads=2) if toy else SHAPE
-        suite = encoded(sizes, PLACE / ("toy" if toy else "shards"))
-        rows = []
+        place = PLACE / ("toy" if toy else "shards")
+        suite, rows = encoded(sizes, place), []
         for name, way in self.ways.items():
-            found = [learned(way, suite, shape, steps, seed, device) for seed in seeds]
+            found = [remembered(place / "found", (way, sizes, shape, steps, seed, device.type),
+                                partial(learned, way, suite, shape, steps, seed, device)) for seed in seeds]
             rows.append([name, *(f"{statistics.fmean(column):.3f}" for column in zip(*found, strict=True))])
             print(": ".join((name, ", ".join(rows[-1][1:]))), flush=True)
         groups = [f"{name} ({len(tasks)})" for name, tasks in suite.kept.items()]
@@ -215,6 +222,25 @@ def encoded(sizes: Sizes, folder: Path) -> Suite:
     found |= {name: {name: kept[name]} for name in held_out}
     rows = {augmented: common | opened(part)[0] for augmented, part in ((False, "few"), (True, "augmented"))}
     return Suite(tokenizer=tokenizer, rows=rows, kept=found)
+
+
+def remembered(folder: Path, key: object, work: Callable[[], list[float]]) -> list[float]:
+    """What `work` gave when it was last asked with this key by this very code, or gives now.
+
+    A comparison that is cut off goes on where it was.
+    """
+    code = sha256(b"".join(path.read_bytes() for path in _sources())).hexdigest()
+    place = folder / f"{sha256(f'{code} {key!r}'.encode()).hexdigest()[:16]}.json"
+    if not place.exists():
+        found = work()
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(place, json.dumps(found).encode())
+    return json.loads(place.read_text())
+
+
+def _sources() -> list[Path]:
+    folders = [Path(package.__file__).parent for package in (vqtok, lvm)]
+    return sorted(path for folder in folders for path in folder.rglob("*.py")) + [Path(__file__)]
 
 
 def learned(

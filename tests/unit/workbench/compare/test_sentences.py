@@ -20,6 +20,7 @@ from workbench.compare.sentences import (
     encoded,
     learned,
     read,
+    remembered,
 )
 
 CPU = torch.device("cpu")
@@ -73,9 +74,23 @@ def test_learning_follows_from_the_seed(suite: Suite):
     assert one == same != other and len(one) == len(suite.kept) + 2
 
 
-def test_a_toy(monkeypatch: pytest.MonkeyPatch, suite: Suite):
+def test_what_was_learned_is_remembered(tmp_path: Path):
+    """Work is done once for a key; another key, or no file, does it again."""
+    done = []
+
+    def work() -> list[float]:
+        done.append(1)
+        return [0.5]
+
+    keys = [(1, "a"), (1, "a"), (2, "a")]
+    assert [remembered(tmp_path, key, work) for key in keys] == [[0.5]] * 3
+    assert len(done) == 2
+
+
+def test_a_toy(monkeypatch: pytest.MonkeyPatch, suite: Suite, tmp_path: Path):
     """A table with a row for everybody and a column for every group."""
     monkeypatch.setattr(sentences, "encoded", lambda sizes, folder: suite)
+    monkeypatch.setattr(sentences, "PLACE", tmp_path)
     ways = dict(list(COMPARISON.ways.items())[:2])
     told = Comparison(ways=ways).run(CPU, steps=1, seeds=[0], toy=True)
     rows = [line.split(" | ") for line in told.splitlines() if line.startswith("| ")]

@@ -26,7 +26,8 @@ def report() -> Report:
     grays = torch.linspace(0, 1, 28).view(2, 2, 7, 1, 1, 1).expand(-1, -1, -1, 3, 8, 8)
     pictures = dict(zip(tasks, grays, strict=True))
     return Report(
-        names=4, shots=(0, 1, 2), answer_shots=2, seed=0, tasks=tasks, trained={}, pictures=pictures
+        names=4, shots=(0, 1, 2), answer_shots=2, guidance=1.0, seed=0, tasks=tasks, trained={},
+        pictures=pictures,
     )
 
 

@@ -73,6 +73,15 @@ def test_symmetric_pictures_fit_every_view():
     assert fitting(task("mirror"), source, lopsided) == {"mirror"}
 
 
+def test_gray_pictures_fit_every_change_of_color():
+    """Colors that are made from gray, and hues that turn where there are none: the same picture is asked for."""
+    source, gray = alone(load_emoji("validation")[5]), torch.rand(1, 64, 64).expand(3, -1, -1)
+    for name in ("colorize", "recolor"):
+        assert fitting(task(name), source, row(task(name), Picture(gray), 0, 0)) == {"colorize", "recolor"}
+    colored = row(task("recolor"), Picture(torch.rand(3, 64, 64)), 0, 0)
+    assert fitting(task("recolor"), source, colored) == {"recolor"}
+
+
 def test_it_learns_and_comes_back(tokenizer_folder: Path, tmp_path: Path):
     """Twenty steps on easy tasks suffice; `model/` is half the size and names what the run named."""
     config = TrainConfig(

@@ -38,7 +38,7 @@ def fitted(counts: Counter[str], kind: str, vocab: int, coverage: float) -> byte
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(rows),
             input_format="tsv",
-            max_sentence_length=max(len(row.encode()) for row in rows) + 1,  # longer ones would be left out
+            max_sentence_length=max(len(row.encode()) for row in rows) + 10,  # longer ones are left out
             model_writer=model,
             model_type=kind,
             vocab_size=vocab,

@@ -25,8 +25,8 @@ def bpe(captions: list[str]) -> TextTokenizer:
 
 @pytest.fixture(scope="session")
 def unigram(captions: list[str]) -> TextTokenizer:
-    """The likeliest of 45 pieces."""
-    return TextTokenizer.fit(captions, TextConfig(vocab=45, kind="unigram"))
+    """The likeliest of 36 pieces."""
+    return TextTokenizer.fit(captions, TextConfig(vocab=36, kind="unigram"))
 
 
 @pytest.fixture(params=["bpe", "unigram"])

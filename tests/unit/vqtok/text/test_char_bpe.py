@@ -34,7 +34,7 @@ def spelled(tokenizer: TextTokenizer, caption: str) -> list[str]:
 
 
 def test_words(tokenizer: TextTokenizer):
-    """Small letters, words apart at white space and punctuation, merges by rank; unknown characters one by one."""
+    """Small letters; words apart at space and punctuation; merges by rank; unknown characters one by one."""
     assert spelled(tokenizer, "Hello,  AND") == ["hello</w>", ",</w>", "and</w>"]
     assert spelled(tokenizer, "he xq held") == ["h", "e</w>", "[UNK]", "[UNK]", "hel", "d</w>"]
     texts = tokenizer.encode(["hello and", "x"])
@@ -82,8 +82,9 @@ def test_a_folder_of_ours(tokenizer: TextTokenizer, tmp_path: Path):
         (NAMES[0], '{"[UNK]": 0, "a</w>": "1"}', r"2 pieces do not have the ids 0 to 1"),
         (NAMES[0], '{"[UNK]": 0, ', "truncated or no JSON"),
     ],
-    ids=["not two", "strange piece", "strange merge", "no unknown", "byte level", "holes", "no number", "torn"],
-)
+    ids=["not two", "strange piece", "strange merge", "no unknown", "byte level", "holes", "no number",
+         "torn"],
+)  # fmt: skip
 def test_damage(place: Path, name: str, content: str, told: str):
     """Files that do not belong together, or are of another kind, are refused by name."""
     (place / name).write_text(content)

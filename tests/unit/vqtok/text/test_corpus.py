@@ -20,7 +20,8 @@ def test_a_file(tmp_path: Path):
 def test_a_folder(tmp_path: Path):
     """All .txt at any depth, by name; hidden files and others are passed over."""
     (tmp_path / "b").mkdir()
-    for name, text in {"b/1.txt": "one", "a.txt": "two\nthree\n", ".c.txt": "no", "d.json": "no", "e.txt": ""}.items():
+    files = {"b/1.txt": "one", "a.txt": "two\nthree\n", ".c.txt": "no", "d.json": "no", "e.txt": ""}
+    for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert read_captions(tmp_path) == (["two", "three", "one"], 0)
 

@@ -17,8 +17,9 @@ def rank(left: str, right: str) -> int | None:
 
 @pytest.mark.parametrize(
     ("word", "pieces"),
-    [("abcd", ["abcd"]), ("bcd", ["b", "cd"]), ("bce", ["bc", "e"]), ("aaa", ["aa", "a"]), ("x", ["x"]), ("", [])],
-)
+    [("abcd", ["abcd"]), ("bcd", ["b", "cd"]), ("bce", ["bc", "e"]), ("aaa", ["aa", "a"]), ("x", ["x"]),
+     ("", [])],
+)  # fmt: skip
 def test_order(word: str, pieces: list[str]):
     """The lowest rank goes first, of equal ones the leftmost."""
     assert merged(word, rank) == pieces

@@ -60,7 +60,7 @@ def train(config: TrainConfig) -> TextTokenizer | None:
 
 
 def captions_of(data: str) -> tuple[list[str], int]:
-    """Captions to fit to, and how many lines had none.
+    """Captions to fit to, and how many lines had none; the one place where sources are told apart.
 
     Raises:
         ValueError: if there are none.

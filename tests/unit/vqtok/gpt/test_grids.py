@@ -1,9 +1,9 @@
 """DALL-E's masks against what its paper says of them, written out as walks over the cells of a grid.
 
 Ramesh et al. 2021, section 2.2: text attends to text causally, every image token to all text. Appendix B.1
-and figure 11, of a 4x4 grid after 6 text tokens: a row layer attends to "the previous 5 image tokens in raster
-order", of which the last is "in the same column of the previous row", so that the token itself is one of the
-five; a column layer to its column; a convolution to a square that is past and wraps around as rows do.
+and figure 11, of a 4x4 grid after 6 text tokens: a row layer attends to "the previous 5 image tokens in
+raster order", of which the last is "in the same column of the previous row", so that the token itself is one
+of the five; a column layer to its column; a convolution to a square that is past and wraps around as rows do.
 
 All this is of tokens that stand in the stream. The one at place p scores the token of place p + 1, as
 everywhere in a GPT: "itself" is the cell given last, not the one that is scored.

@@ -98,10 +98,11 @@ class Layout:
                 f"words of shape {tuple(words.shape)} meet {self.places} places of text: encode captions "
                 f"with length={self.places}"
             )
-        if words.numel() and not NONE <= int(words.min()) <= int(words.max()) < self.words:
+        strange = words[(words < NONE) | (words >= self.words)]
+        if len(strange):
             raise ValueError(
-                f"words reach from {int(words.min())} to {int(words.max())}, this model has 0 to "
-                f"{self.words - 1}: encode with its own text tokenizer"
+                f"word {int(strange[0])} is outside [0, {self.words}): encode with this model's own text "
+                "tokenizer"
             )
         return torch.where(words == NONE, self.padding.to(words.device), words)
 

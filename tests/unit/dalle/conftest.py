@@ -84,7 +84,7 @@ def build() -> Callable[..., Dalle]:
             for weight in model.gpt.parameters():
                 if weight.ndim == 2:
                     weight.normal_(std=0.4)
-        return model.eval()
+        return model.eval().requires_grad_(False)
 
     return build
 

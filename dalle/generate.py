@@ -1,7 +1,7 @@
 """Pictures behind captions: whole ones, the rest of some, pictures as they come, and the best of many.
 
 Guidance compares, at every token, with the same picture behind the null caption (Ho & Salimans 2022).
-Reranking is DALL-E's (Ramesh et al. 2021, section 2.6): many are drawn, and what a scorer likes best is kept.
+Reranking is DALL-E's (Ramesh et al. 2021): many are drawn, and what a scorer likes best is kept.
 
 Letters: b captions, n places of text, k tokens kept, m candidates, t tokens of a picture, c h w image.
 """

@@ -1,1 +1,5 @@
-"""DALL-E: captions and images as one stream of tokens (Ramesh et al. 2021)."""
+"""DALL-E: captions and pictures as one stream of tokens (Ramesh et al. 2021)."""
+
+from dalle.model import Dalle, DalleConfig
+
+__all__ = ["Dalle", "DalleConfig"]

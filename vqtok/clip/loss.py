@@ -1,9 +1,9 @@
 """InfoNCE: which caption of the batch belongs to an image, and which image to a caption.
 
 Radford et al. 2021, figure 3, after van den Oord et al. 2018. There is one difference: captions of a batch
-that are equal are all right answers. An image cannot tell two equal captions apart, and an image that is
-described by another's caption too is no wrong answer to it: telling them apart would only push likes away from
-each other, and short captions repeat often.
+that are equal are all right answers, since whatever fits one fits the others, and short captions repeat often.
+Where equal captions have equal vectors, the paper's one answer has the same value and the same gradient. Where
+dropout gives them different ones, it would teach the text tower to tell equal captions apart by noise.
 
 Letters: b pairs of this process, n of all processes, d width.
 """

@@ -71,7 +71,8 @@ def test_transformers_large_images(folder):
 
     large = F.interpolate(torch.rand(1, 3, 8, 12), (64, 96), mode="bicubic", antialias=True).clamp(0, 1)
     scorer = load_scorer(f"hf:{folder}")
-    pixels = CLIPImageProcessor.from_pretrained(folder)(images=list(large), return_tensors="pt")["pixel_values"]
+    prepare = CLIPImageProcessor.from_pretrained(folder)
+    pixels = prepare(images=list(large), return_tensors="pt")["pixel_values"]
     model = CLIPModel.from_pretrained(folder).eval()
     with torch.no_grad():
         theirs = F.normalize(model.visual_projection(model.vision_model(pixels).pooler_output), dim=-1)

@@ -1,8 +1,8 @@
 """InfoNCE: which caption of the batch belongs to an image, and which image to a caption.
 
 Radford et al. 2021, figure 3, after van den Oord et al. 2018. There is one difference: captions of a batch
-that are equal are all right answers, since whatever fits one fits the others, and short captions repeat often.
-Where equal captions have equal vectors, the paper's one answer has the same value and the same gradient. Where
+that are equal are all right answers, since what fits one fits the others, and short captions repeat often.
+Where equal captions have equal vectors, the paper's single answer gives the same loss and gradient. Where
 dropout gives them different ones, it would teach the text tower to tell equal captions apart by noise.
 
 Letters: b pairs of this process, n of all processes, d width.
@@ -39,9 +39,9 @@ def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor | float, capti
 def gathered(vectors: Tensor) -> Tensor:
     """(n, d) of all processes, in their order, from (b, d) of each; all have as many.
 
-    The gradient reaches a process's own vectors only, once for each process. Data parallelism takes the mean of
-    what processes found, so that parameters get the gradient of one process with all pairs, though nothing but
-    vectors was exchanged. That holds where every process computes the same loss of what was gathered.
+    The gradient reaches a process's own vectors only, as many times as there are processes. Data parallelism
+    takes the mean of what processes found, so parameters get the gradient of one process with all pairs. That
+    holds where every process computes the same loss of what was gathered.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return vectors

@@ -54,7 +54,7 @@ class Samples:
         if not len(pairs):
             raise ValueError("there are no pairs to learn from: give some")
         if not 0 < crop <= 1:
-            raise ValueError(f"crop {crop} is outside (0, 1]: it is a share of the picture's side, 1 shows all")
+            raise ValueError(f"crop {crop} is outside (0, 1]: a share of the picture's side, 1 shows all")
         self.pairs, self.tokenizer, self.config = pairs, tokenizer, config
         self.crop, self.seed = crop, seed
 

@@ -27,8 +27,8 @@ def load_scorer(name: str | Path, device: torch.device | str = "cpu") -> Scorer:
     """The scorer of a name.
 
     Args:
-        name: `open_clip:ARCHITECTURE:WEIGHTS`, such as `open_clip:ViT-B-32:laion2b_s34b_b79k`, where weights are
-            a tag that open_clip knows or a file; `hf:NAME`, a CLIP of transformers, such as
+        name: `open_clip:ARCHITECTURE:WEIGHTS`, such as `open_clip:ViT-B-32:laion2b_s34b_b79k`, where weights
+            are a tag that open_clip knows or a file; `hf:NAME`, a CLIP of transformers, such as
             `hf:openai/clip-vit-base-patch32` or a folder; else a Clip of ours, a folder or hub id.
         device: Where it computes.
 
@@ -57,7 +57,7 @@ class OpenClip:
         except ImportError as error:
             raise ValueError(_missing("open_clip_torch", error)) from error
         if architecture not in open_clip.list_models():
-            raise ValueError(f"open_clip has no architecture {architecture!r}: open_clip.list_models() has them")
+            raise ValueError(f"open_clip has no {architecture!r}: choose one of open_clip.list_models()")
         try:
             self.model = open_clip.create_model(architecture, weights, device=device).eval()
             self.tokenizer = open_clip.get_tokenizer(architecture)

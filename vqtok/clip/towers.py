@@ -41,7 +41,7 @@ class TextTowerConfig:
     def __post_init__(self) -> None:
         for name in ("length", "width", "depth", "heads"):
             if getattr(self, name) < 1:
-                raise ValueError(f"text {name} {getattr(self, name)} is below 1: give a positive whole number")
+                raise ValueError(f"text {name} {getattr(self, name)} is below 1: give a whole number from 1")
         if self.width % self.heads:
             raise ValueError(f"text width {self.width} does not divide by heads {self.heads}: change one")
         if not 0 <= self.dropout < 1:
@@ -146,7 +146,7 @@ class Towers(nn.Module):
         return F.normalize(self.image(images).float(), dim=-1)
 
     def texts(self, ids: Tensor) -> Tensor:
-        """(n, d) of length 1, float32, of ids (n, t), -1 behind the end of a caption, each with one or more."""
+        """(n, d) of length 1, float32, of ids (n, t), one or more a caption, -1 behind its end."""
         return F.normalize(self.text(ids).float(), dim=-1)
 
     @torch.no_grad()

@@ -57,7 +57,7 @@ def test_equal_vectors_of_equal_captions():
 
 
 def test_different_vectors_of_equal_captions():
-    """Dropout's differences between equal captions are not learned: the step brings them nearer, not apart."""
+    """Differences that dropout makes between equal captions are not learned: a step brings them nearer."""
     pair = F.normalize(torch.tensor([[1.0, 0.1, 0.0], [1.0, -0.1, 0.0]]), dim=-1)
     change = []
     for captions in (torch.tensor([0, 0]), torch.tensor([0, 1])):

@@ -16,6 +16,7 @@ class Table:
         self.rows = rows
 
     def __call__(self, images: Tensor, captions: Sequence[str]) -> Tensor:
+        """(b, n)."""
         return torch.tensor([[row.get(caption, 0.0) for caption in captions] for row in self.rows])
 
 

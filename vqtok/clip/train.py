@@ -77,8 +77,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.run.micro_batches > 1:
             raise ValueError(
-                f"run.micro_batches {self.run.micro_batches} would leave a caption fewer others to be told from: "
-                "set it to 1, and data.batch to what fits"
+                f"run.micro_batches {self.run.micro_batches} would leave captions fewer others to be told "
+                "from: set it to 1, and data.batch to what fits"
             )
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from lvm.protocols.voc import CLASSES
 from lvm.published import write_jsonl
+from vqtok.data.emoji import load_emoji
 
 ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "README.md"
@@ -38,8 +39,6 @@ TOY = {  # beginning of a command -> flags behind it that make it toy-sized; the
     "vqtok train recipes/diffusion/": "--lr.steps 3 --data.batch 2 --data.held_out 4 --network.channels 8 "
     "--network.multipliers [1,1] --network.groups 4 --network.attention_levels [] --bound_times 2 "
     f"--data.gallery emoji:train:12 {SHORT}",
-    "vqtok train recipes/clip/": "--lr.steps 3 --data.batch 4 --data.held_out 4 --towers.image test_resnet "
-    f"--towers.width 16 --towers.text.width 16 --towers.text.depth 1 --towers.text.heads 2 {SHORT}",
     "vqtok sample --model runs/diffusion-": "--count 2 --steps 2",
     "vqtok complete a.png b.png --model runs/diffusion-": "--steps 3",
     "vqtok evaluate diffusion": "--data emoji:validation:6 --times 2 --samples 4 --steps 2",
@@ -91,6 +90,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, photos: Path, voc_example: C
     (folder / "my").mkdir()
     for name in ("pictures", "other_pictures"):
         (folder / "my" / name).symlink_to(photos)
+    captions = [f"{emoji.name}, {style} style" for emoji in load_emoji("train") for style in ("flat", "line")]
+    (folder / "my" / "captions.txt").write_text("\n".join(captions))
     for name, path in zip("abc", sorted(photos.rglob("*.png")), strict=False):
         picture = Image.open(path)
         picture.save(folder / f"{name}.png")

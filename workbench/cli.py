@@ -92,7 +92,7 @@ def _add_encode(verbs: argparse._SubParsersAction) -> None:
 def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     verb = _add_verb(verbs, _evaluate, "measure a tokenizer or a model on held-out pictures", passes_on=True)
     verb.epilog = PASSED_ON
-    known = ["tokenizer", "imagegpt", "lvm", "protocols", "diffusion"]
+    known = ["tokenizer", "imagegpt", "dalle", "lvm", "protocols", "diffusion"]
     verb.add_argument("what", nargs="?", choices=known, help="what to measure")
     verb.set_defaults(parser=verb)
 
@@ -121,13 +121,14 @@ def _add_prompt(verbs: argparse._SubParsersAction) -> None:
 
 
 def _add_sample(verbs: argparse._SubParsersAction) -> None:
-    verb = _add_verb(verbs, _sample, "draw pictures from nothing, or of a class")
+    verb = _add_verb(verbs, _sample, "draw pictures from nothing, of a class, or of a caption")
     add = verb.add_argument
-    add("--model", required=True, metavar="FOLDER", help="an ImageGPT or a DDPM: a folder or hub id")
-    add("--count", type=int, default=16, metavar="N", help="pictures, of each class [%(default)s]")
+    add("--model", required=True, metavar="FOLDER", help="an ImageGPT, DALL-E or DDPM: a folder or hub id")
+    add("--count", type=int, default=16, metavar="N", help="pictures, of each class or caption [%(default)s]")
+    add("--caption", action="append", metavar="TEXT", help="what a DALL-E draws; may be given several times")
     named = "draw this class; may be given several times"
     add("--class", action="append", default=[], dest="classes", metavar="NAME", help=named)
-    guidance = "how far to push away from what it draws without a class; 1 is not at all [1]"
+    guidance = "how far to push away from what it draws without either; 1 is not at all [1; of a DALL-E 3]"
     add("--guidance", type=float, metavar="S", help=guidance)
     add("--out", type=Path, default="samples.png", metavar="PNG", help="[%(default)s]")
     _add_sampling(verb, default="1")
@@ -140,7 +141,9 @@ def _add_complete(verbs: argparse._SubParsersAction) -> None:
     verb = _add_verb(verbs, _complete, "draw the lower part of pictures anew, or a hole in them")
     add = verb.add_argument
     add("pictures", nargs="+", type=Path, metavar="PICTURE", help="PNG, JPEG or WebP")
-    add("--model", required=True, metavar="FOLDER", help="an ImageGPT or a DDPM: a folder or hub id")
+    add("--model", required=True, metavar="FOLDER", help="an ImageGPT, DALL-E or DDPM: a folder or hub id")
+    told = "what a DALL-E draws, of all pictures; or give one for each, in their order"
+    add("--caption", action="append", metavar="TEXT", help=told)
     rows = "rows that are kept, from the top: of codes, or of a DDPM's pixels [half of them]"
     add("--rows", type=int, metavar="N", help=rows)
     edges = ("TOP", "LEFT", "BOTTOM", "RIGHT")
@@ -220,6 +223,8 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
         from vqtok.tokenizers.evaluate import main as evaluate
     elif arguments.what == "imagegpt":
         from imagegpt.evaluate import main as evaluate
+    elif arguments.what == "dalle":
+        from dalle.evaluate import main as evaluate
     elif arguments.what == "diffusion":
         from diffusion.evaluate import main as evaluate
     elif arguments.what == "protocols":
@@ -263,7 +268,8 @@ def _check_what_is_prompted(arguments: argparse.Namespace) -> None:
 def _sample(arguments: argparse.Namespace, rest: list[str]) -> None:
     from workbench.drawing import sample
 
-    sample(_drawer(arguments), arguments.out, arguments.count, arguments.classes)
+    names = arguments.classes + (arguments.caption or [])
+    sample(_drawer(arguments), arguments.out, arguments.count, names)
     print(arguments.out)
 
 
@@ -271,6 +277,7 @@ def _complete(arguments: argparse.Namespace, rest: list[str]) -> None:
     from workbench.drawing import complete
 
     places = {"rows": arguments.rows, "hole": arguments.hole, "candidates": arguments.candidates}
+    places["captions"] = arguments.caption or []
     complete(_drawer(arguments), arguments.out, arguments.pictures, **places)
     print(arguments.out)
 
@@ -279,7 +286,7 @@ def _drawer(arguments: argparse.Namespace) -> "Drawer":
     """What draws, with those options that the verb has."""
     from workbench.drawers import Choices, drawer
 
-    names = ("seed", "guidance", "temperature", "top_k", "top_p", "sampler", "steps")
+    names = ("seed", "guidance", "temperature", "top_k", "top_p", "sampler", "steps", "caption")
     return drawer(arguments.model, Choices(**{name: getattr(arguments, name, None) for name in names}))
 
 

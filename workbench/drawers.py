@@ -1,18 +1,20 @@
 """What draws pictures for the command line, whatever family its weights are of.
 
-A folder's config.json says which: a DDPM has a process, an ImageGPT a transformer. Each takes options of its
-own, and refuses the other's.
+A folder's config.json says which: a DDPM has a process, a DALL-E places of text, an ImageGPT a transformer
+alone. Each takes options of its own, and refuses the others'.
 
 Letters: b pictures, c channels, h w pixels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
+from dalle import Dalle
 from diffusion import DDPM
 from diffusion.drawing import DDIM, SAMPLERS
 from diffusion.inpainting import RePaint
@@ -34,6 +36,7 @@ class Choices:
         top_p: Of tokens.
         sampler: Of noise, by name.
         steps: From noise to picture.
+        caption: What pictures show, one or more.
     """
 
     seed: int = 0
@@ -43,6 +46,7 @@ class Choices:
     top_p: float | None = None
     sampler: str | None = None
     steps: int | None = None
+    caption: Sequence[str] | None = None
 
     def refuse(self, names: Sequence[str], family: str) -> None:
         """Raise a ValueError if one of these was asked for."""
@@ -76,6 +80,8 @@ def drawer(model: str, choices: Choices) -> Drawer:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if "process" in settings:
         return NoiseDrawer(DDPM.from_pretrained(model).to(device), choices)
+    if "text_length" in settings:
+        return CaptionDrawer(Dalle.from_pretrained(model).to(device), choices)
     return TokenDrawer(ImageGPT.from_pretrained(model).to(device), choices)
 
 
@@ -88,15 +94,11 @@ class TokenDrawer:
     """
 
     def __init__(self, model: ImageGPT, choices: Choices) -> None:
-        choices.refuse(("sampler", "steps"), "an ImageGPT")
+        choices.refuse(("sampler", "steps", "caption"), "an ImageGPT")
         self.model, self.seed, self.size = model, choices.seed, model.tokenizer.config.size
         scale = choices.guidance
-        self.sampling = Sampling(
-            temperature=1.0 if choices.temperature is None else choices.temperature,
-            top_k=choices.top_k,
-            top_p=choices.top_p,
-            guidance=None if scale in (None, 1) else Constant(scale=scale),
-        )
+        guidance = None if scale in (None, 1) else Constant(scale=scale)
+        self.sampling = replace(_sampling(choices), guidance=guidance)
 
     def sample(self, count: int, classes: Sequence[str]) -> Tensor:
         """(count, c, h, w) in [0, 1], classes in turn."""
@@ -122,6 +124,44 @@ class TokenDrawer:
         return self.model.fill(repeated, hidden, sampling=self.sampling, seed=self.seed)
 
 
+class CaptionDrawer:
+    """A DALL-E: captions stand in the place of classes.
+
+    Args:
+        model: What draws.
+        choices: How; guidance is 3 unless said.
+    """
+
+    def __init__(self, model: Dalle, choices: Choices) -> None:
+        choices.refuse(("sampler", "steps"), "a DALL-E")
+        self.captions = list(choices.caption or ())
+        if not self.captions:
+            raise ValueError("a DALL-E draws what a caption says: give --caption")
+        self.model, self.sampling, self.size = model, _sampling(choices), model.config.tokenizer.size
+        scale = 3.0 if choices.guidance is None else choices.guidance
+        self.chance = {"seed": choices.seed, "guidance": scale, "sampling": self.sampling}
+
+    def sample(self, count: int, classes: Sequence[str]) -> Tensor:
+        """(count, c, h, w) in [0, 1], captions in turn."""
+        if list(classes) != self.captions:
+            raise ValueError("a DALL-E knows captions and no classes: leave --class out")
+        images = self.model.generate(self.captions, count // len(self.captions), **self.chance)
+        return rearrange(images, "(b n) c h w -> (n b) c h w", b=len(self.captions))
+
+    def hidden(self, rows: int | None, hole: Sequence[int] | None) -> Tensor:
+        """(h, w) bool; rows are of codes. The lower half, where nothing is said."""
+        if hole is not None:
+            raise ValueError("this model takes rows: it completes what is above; leave the hole out")
+        rows = self.model.layout.shape[0] // 2 if rows is None else rows
+        return below(self.size, rows * self.model.tokenizer.factor)
+
+    def complete(self, images: Tensor, hidden: Tensor, candidates: int) -> Tensor:
+        """(b candidates, c, h, w), by one caption for all, or one for each."""
+        rows = int((~hidden[:, 0]).sum()) // self.model.tokenizer.factor
+        captions = self.captions * len(images) if len(self.captions) == 1 else self.captions
+        return self.model.complete(images, captions, rows, candidates, **self.chance)
+
+
 class NoiseDrawer:
     """A DDPM.
 
@@ -131,7 +171,7 @@ class NoiseDrawer:
     """
 
     def __init__(self, model: DDPM, choices: Choices) -> None:
-        choices.refuse(("temperature", "top_k", "top_p"), "a DDPM")
+        choices.refuse(("temperature", "top_k", "top_p", "caption"), "a DDPM")
         self.model, self.choices, self.size = model, choices, model.config.size
         kind = SAMPLERS[choices.sampler or DDIM.kind]
         self.sampler = kind() if choices.steps is None else kind(steps=choices.steps)
@@ -157,6 +197,12 @@ class NoiseDrawer:
         repeated = images.repeat_interleave(candidates, dim=0)
         seed = self.choices.seed
         return self.model.complete(repeated, known=~hidden, repaint=repaint, seed=seed, progress=True)
+
+
+def _sampling(choices: Choices) -> Sampling:
+    """How tokens are drawn, guidance apart."""
+    heat = 1.0 if choices.temperature is None else choices.temperature
+    return Sampling(temperature=heat, top_k=choices.top_k, top_p=choices.top_p)
 
 
 def below(size: int, rows: int) -> Tensor:

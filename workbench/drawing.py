@@ -4,6 +4,7 @@ Letters: c channels, h w pixels.
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from workbench.drawers import Drawer
 from workbench.sheets import sheet, write_sheet
 
 GRAY = 0.5  # of what is not shown to the model
+LETTERS = 24  # of a line of a caption beside its pictures
 
 
 def sample(drawer: Drawer, out: Path, count: int, classes: Sequence[str] = ()) -> None:
@@ -24,7 +26,7 @@ def sample(drawer: Drawer, out: Path, count: int, classes: Sequence[str] = ()) -
         drawer: What draws.
         out: Where the sheet goes: a square, or a row for each class.
         count: Pictures, of each class if there are any.
-        classes: Names of classes.
+        classes: Names of classes, or captions.
 
     Raises:
         ValueError: if there is nothing to draw, a class is unknown, or `out` is no name for a PNG.
@@ -36,7 +38,7 @@ def sample(drawer: Drawer, out: Path, count: int, classes: Sequence[str] = ()) -
         rows = [images[number :: len(classes)] for number in range(len(classes))]
     else:
         rows = [*images.split(math.ceil(math.sqrt(count)))]
-    write_sheet(out, sheet(rows, labels=classes, zoom=_zoom(images, least=64)))
+    write_sheet(out, sheet(rows, labels=_labels(classes), zoom=_zoom(images, least=64)))
 
 
 def complete(
@@ -46,6 +48,7 @@ def complete(
     rows: int | None = None,
     hole: Sequence[int] | None = None,
     candidates: int = 3,
+    captions: Sequence[str] = (),
 ) -> None:
     """Draw what is missing of some pictures in several ways, and write all to `out` as PNG.
 
@@ -56,6 +59,7 @@ def complete(
         rows: Rows that are kept, from the top.
         hole: Top, left, bottom, right of what is filled, in pixels.
         candidates: Answers to each picture.
+        captions: What the drawer was told, one for all pictures or one for each, to write beside them.
 
     Raises:
         ValueError: if rows or hole do not fit the model, a picture is damaged, or `out` is no name for a PNG.
@@ -68,7 +72,13 @@ def complete(
     shown = images.masked_fill(hidden, GRAY)
     lines = [[image, part, *answer] for image, part, answer in zip(images, shown, answers, strict=True)]
     titles = ["picture", "shown", *[f"answer {number + 1}" for number in range(candidates)]]
-    write_sheet(out, sheet(lines, titles=titles, zoom=_zoom(images, least=96)))
+    labels = _labels(list(captions) * len(lines) if len(captions) == 1 else captions)
+    write_sheet(out, sheet(lines, labels, titles, zoom=_zoom(images, least=96)))
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    """Names in lines that are not long."""
+    return [textwrap.fill(name, LETTERS) for name in names]
 
 
 def _colored(images: Tensor) -> Tensor:

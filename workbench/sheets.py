@@ -31,7 +31,7 @@ def sheet(
 
     Args:
         rows: Each picture (3, h, w) in [0, 1]; None leaves its place empty.
-        labels: Names of the rows, on their left; rows beyond them have none.
+        labels: Names of the rows, of one line or several, on their left; rows beyond them have none.
         titles: Names of the columns, above them; columns beyond them have none.
         zoom: Pixels a side that a pixel becomes, without smoothing.
         text: Height of the letters in pixels.
@@ -73,7 +73,8 @@ def _image(picture: Tensor, zoom: int) -> Image.Image:
 
 def _margin(labels: Sequence[str], font: ImageFont.FreeTypeFont) -> int:
     """Pixels left of the first column."""
-    return GAP + max((round(font.getlength(label)) + GAP for label in labels), default=0)
+    lines = [line for label in labels for line in label.splitlines()]
+    return GAP + max((round(font.getlength(line)) + GAP for line in lines), default=0)
 
 
 def _widths(

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from lvm.protocols.voc import CLASSES
 from lvm.published import write_jsonl
+from vqtok.data.emoji import load_emoji
 
 ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "README.md"
@@ -89,6 +90,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, photos: Path, voc_example: C
     (folder / "my").mkdir()
     for name in ("pictures", "other_pictures"):
         (folder / "my" / name).symlink_to(photos)
+    captions = [f"{emoji.name}, {style} style" for emoji in load_emoji("train") for style in ("flat", "line")]
+    (folder / "my" / "captions.txt").write_text("\n".join(captions))
     for name, path in zip("abc", sorted(photos.rglob("*.png")), strict=False):
         picture = Image.open(path)
         picture.save(folder / f"{name}.png")

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dalle.layout import Layout
+from dalle.train import TrainConfig as DalleTrainConfig
 from lvm.layout import BareConfig
 from lvm.published import SIZES, official_config
 from lvm.train import TrainConfig as LVMTrainConfig
@@ -110,3 +112,39 @@ def test_sizes_of_the_published_lvm(size: str) -> None:
         gpt = GPT(config.gpt)
     parameters = sum(parameter.numel() for parameter in gpt.parameters())
     assert f"Expected: {parameters:,} weights" in header(recipe)
+
+
+# Words, codes and side of the grid of the tokenizers that a recipe names.
+DALLES = {"emoji64": (2048, 4096, 8), "emoji64-gpu": (2048, 4096, 8), "gpu-110m": (16384, 16384, 16),
+          "paper-12b": (16384, 8192, 32)}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DALLES)
+def test_dalles_fit_their_tokenizers(name: str) -> None:
+    """Vocabulary, length, ranges and grids follow from the tokenizers that the recipe names."""
+    config = parse(DalleTrainConfig, ["--config", str(ROOT / "recipes" / "dalle" / f"{name}.yaml")])
+    words, codes, side = DALLES[name]
+    Layout(words, config.text_length, codes, (side, side)).check(config.gpt)
+
+
+def test_twelve_billion() -> None:
+    """The paper's settings make its number of weights, and each of them is accounted for."""
+    recipe = ROOT / "recipes" / "dalle" / "paper-12b.yaml"
+    config = parse(DalleTrainConfig, ["--config", str(recipe)])
+    with torch.device("meta"):
+        gpt = GPT(config.gpt)
+    width, layers, vocab = 64 * 62, 64, 16384 + 256 + 8192
+    matrices = layers * 12 * width**2  # of attention 4, of an MLP four times as wide 8
+    assert matrices == 12_092_178_432
+    biases_and_norms = layers * (4 + 5 + 2 * 2) * width
+    tables = 2 * vocab * width  # embedding and head
+    places = (257 + 32 + 32) * width  # start and text, rows, columns
+    rest = width + 2 * width  # the start token, the last norm
+    total = sum(parameter.numel() for parameter in gpt.parameters())
+    assert total == matrices + biases_and_norms + tables + places + rest
+    assert round(total / 1e9) == 12
+    layered = sum(parameter.numel() for parameter in gpt.blocks.parameters())
+    assert f"Expected: {total:,} weights, {layered:,} of them in the layers" in header(recipe)
+    kinds = [config.gpt.attention.mask.pattern(layer, layers) for layer in range(layers)]
+    assert [kinds.count(kind) for kind in ("row", "column", "convolution")] == [47, 16, 1]
+    assert config.objective.weights == {"text": 1 / 8, "image": 7 / 8}

@@ -59,7 +59,8 @@ class GridConfig:
 
     A row layer sees so many cells back as the grid has columns, so that it crosses into the row above; a
     column layer the cells above; a convolutional layer a square around the cell, as far as it is past, whose
-    rows wrap around at the grid's edges.
+    rows wrap around at the grid's edges. All see the cell itself, which is the token that stands there: its
+    place scores the next one.
 
     Args:
         kind: Names this mask in recipes.

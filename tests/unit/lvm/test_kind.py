@@ -74,7 +74,7 @@ def test_symmetric_pictures_fit_every_view():
 
 
 def test_gray_pictures_fit_every_change_of_color():
-    """Colors that are made from gray, and hues that turn where there are none: the same picture is asked for."""
+    """Colors made from gray, and hues that turn where there are none: the same picture is asked for."""
     source, gray = alone(load_emoji("validation")[5]), torch.rand(1, 64, 64).expand(3, -1, -1)
     for name in ("colorize", "recolor"):
         assert fitting(task(name), source, row(task(name), Picture(gray), 0, 0)) == {"colorize", "recolor"}

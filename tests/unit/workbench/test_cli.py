@@ -50,6 +50,7 @@ def test_every_verb_is_listed(verb: str, capsys: pytest.CaptureFixture[str]):
         (["encode"], "vqtok.tokenizers.encode"),
         (["evaluate", "lvm"], "workbench.shots"),
         (["evaluate", "imagegpt"], "imagegpt.evaluate"),
+        (["evaluate", "dalle"], "dalle.evaluate"),
         (["evaluate", "protocols"], "lvm.protocols.evaluate"),
         (["probe"], "workbench.probe"),
         (["evaluate", "tokenizer"], "vqtok.tokenizers.evaluate"),
@@ -153,7 +154,7 @@ def test_import_knows_sentences(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "last.ckpt is no .jsonl of LVM: leave --task and --form out" in capsys.readouterr().err
 
 
-CHOICES = ("guidance", "temperature", "top_k", "top_p", "sampler", "steps")
+CHOICES = ("guidance", "temperature", "top_k", "top_p", "sampler", "steps", "caption")
 
 
 def drawn(monkeypatch: pytest.MonkeyPatch, words: str) -> list:
@@ -176,10 +177,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch, words: str) -> list:
             [Path("o.png"), 2, ["cat", "dog"]],
         ),
         ("--sampler heun --steps 9", {"sampler": "heun", "steps": 9}, [Path("samples.png"), 16, []]),
+        ("--caption cat", {"caption": ["cat"]}, [Path("samples.png"), 16, ["cat"]]),
     ],
 )
 def test_sample_gets_its_options(options: str, told: dict, rest: list, monkeypatch: pytest.MonkeyPatch):
-    """What is not asked for is None; classes in order."""
+    """What is not asked for is None; classes, or captions, in order."""
     expected = dict.fromkeys(CHOICES) | {"seed": 0} | told
     assert drawn(monkeypatch, f"sample --model m {options}") == [("m", expected), *rest, {}]
 
@@ -190,12 +192,13 @@ def test_sample_gets_its_options(options: str, told: dict, rest: list, monkeypat
         ("", {}, {}),
         ("--rows 3 --candidates 2 --temperature 0.5", {"temperature": 0.5}, {"rows": 3, "candidates": 2}),
         ("--hole 1 2 3 4 --seed 5 --steps 7", {"seed": 5, "steps": 7}, {"hole": [1, 2, 3, 4]}),
+        ("--caption cat", {"caption": ["cat"]}, {"captions": ["cat"]}),
     ],
 )
 def test_complete_gets_its_options(options: str, choices: dict, told: dict, monkeypatch: pytest.MonkeyPatch):
     """Pictures in order, rows or a hole, how many answers."""
     model = ("m", dict.fromkeys(CHOICES) | {"seed": 0} | choices)
-    places = {"rows": None, "hole": None, "candidates": 3} | told
+    places = {"rows": None, "hole": None, "candidates": 3, "captions": []} | told
     found = drawn(monkeypatch, f"complete a.png b.png --model m {options}")
     assert found == [model, Path("completed.png"), [Path("a.png"), Path("b.png")], places]
 

@@ -18,7 +18,7 @@ MARKS = {  # a tensor that tells a family, and what to do with it; the first tha
     r"(transformer\.)?h\.0\.attn\.c_attn\.weight": "an ImageGPT: use load_imagegpt",
     r"layers\.0\.attention\.wqkv\.weight": "a LlamaGen: use load_llamagen",
     r"blocks\.0\.attention\.qkv\.weight": "a model of vqtok: use GPT.from_pretrained",
-    r"tok_emb_img\.weight": "a minDALL-E, which cannot be read",
+    r"tok_emb_img\.weight": "a minDALL-E: use dalle.published.load_mindalle",
     r"(?:.*\.)?(encoder|decoder)\.conv_in\.weight": "an image tokenizer: use vqtok.load_tokenizer",
 }
 

@@ -20,7 +20,7 @@ LOADERS = [load_llama, load_gpt2, load_imagegpt, load_llamagen]
     ("name", "advice"),
     [
         ("blocks.0.attention.qkv.weight", "a model of vqtok: use GPT.from_pretrained"),
-        ("tok_emb_img.weight", "a minDALL-E, which cannot be read"),
+        ("tok_emb_img.weight", "a minDALL-E: use dalle.published.load_mindalle"),
         ("first_stage_model.encoder.conv_in.weight", "an image tokenizer: use vqtok.load_tokenizer"),
     ],
 )

@@ -107,6 +107,13 @@ CASES = {
         tensors=343,
         parameters=76_073_859,
     ),
+    "minDALL-E": Case(  # trained on from taming's
+        layout="taming VQGAN",
+        config=vq(16384, 256, **F16),
+        file="stage1_last.ckpt",
+        tensors=343,
+        parameters=76_073_859,
+    ),
     "taming f8 Gumbel": Case(  # its config was not published; these are latent diffusion's widths
         layout="taming Gumbel VQGAN",
         config=TokenizerConfig(

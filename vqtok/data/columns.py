@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 CAPTIONS = ("caption", "text", "txt")  # columns that are taken for captions, in this order
+TEXTS = ("string", "large_string")  # types of such columns
 
 
 class ColumnPairs(FoundPairs):
@@ -70,13 +71,15 @@ def _library() -> ModuleType:
 def _opened(library: ModuleType, name: str, split: str) -> "Dataset":
     """One split of the data set."""
     try:
-        found = library.load_from_disk(name) if Path(name).is_dir() else library.load_dataset(name)
+        if not Path(name).is_dir():
+            return library.load_dataset(name, split=split)
+        found = library.load_from_disk(name)
     except Exception as error:  # the library raises almost anything
         raise ValueError(
-            f"cannot open the data set {name} ({str(error)[:200]}): give a folder that save_to_disk wrote, or "
-            "a name on the hub"
+            f"cannot open split {split!r} of the data set {name} ({str(error)[:200]}): give a folder that "
+            "save_to_disk wrote, or a name on the hub"
         ) from error
-    splits = found if isinstance(found, dict) else {str(found.split or "train"): found}
+    splits = found if isinstance(found, dict) else {str(found.split or split): found}
     if split not in splits:
         raise ValueError(f"{name} has no split {split!r}: choose of {', '.join(splits)}")
     return splits[split]
@@ -95,15 +98,12 @@ def _picture_column(library: ModuleType, rows: "Dataset", key: str | None) -> st
 
 def _caption_column(rows: "Dataset", key: str | None) -> str:
     """The column of captions."""
-    known = [name for name, kind in rows.features.items() if getattr(kind, "dtype", "") in _TEXTS]
+    known = [name for name, kind in rows.features.items() if getattr(kind, "dtype", "") in TEXTS]
     for name in CAPTIONS if key is None else [key]:
         if name in known:
             return name
     told = f"no column {key!r} of text" if key else f"no column of text named {', '.join(CAPTIONS)}"
     raise ValueError(f"{told}: name one as the caption key, of {', '.join(known) or 'none'}")
-
-
-_TEXTS = ("string", "large_string")
 
 
 def _paired(captions: Any) -> tuple[list[Pair], dict[str, str]]:

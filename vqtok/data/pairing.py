@@ -227,10 +227,9 @@ class FoundPairs(Pairs):
         """Raise a ValueError if these, with what is left out already, are more than is tolerated.
 
         Args:
-            reasons: Names of pictures, and why each of them cannot be read.
+            reasons: Names of pictures, and why each of them cannot be read, as `decoded` tells.
         """
-        unreadable = {name: f"{UNREADABLE}: {_detail(reason)}" for name, reason in reasons.items()}
-        names = self.left_out.names | unreadable
+        names = self.left_out.names | reasons
         known = len(self.pairs) + len(self.left_out.names)
         LeftOut(self.left_out.source, known - len(names), names).refuse(self.tolerate)
 
@@ -249,7 +248,7 @@ class FoundPairs(Pairs):
         self.refuse(told)
         if told:
             self.pairs = [pair for pair in self.pairs if pair.name not in told]
-            self.left_out.names |= {name: f"{UNREADABLE}: {_detail(one)}" for name, one in told.items()}
+            self.left_out.names |= told
             self.left_out.kept = len(self.pairs)
             warnings.warn(str(self.left_out), stacklevel=2)
         return self
@@ -301,7 +300,7 @@ class _Decoded(Dataset):
             return self.pairs.pixels(index).numpy()
         except (ValueError, FileNotFoundError, PermissionError) as error:  # not the machine's own trouble
             reason = str(error).removeprefix(f"cannot read {self.pairs.name(index)}: ")
-            return f"{UNREADABLE}: {reason}"
+            return reason if reason == NO_PICTURE else f"{UNREADABLE}: {reason}"
 
 
 def _paired(folder: Path) -> tuple[list[Pair], dict[str, str]]:
@@ -345,8 +344,3 @@ def _refuse(error: OSError) -> None:
 def _kind(reason: str) -> str:
     """A reason without its details."""
     return reason.partition(":")[0]
-
-
-def _detail(reason: str) -> str:
-    """What is known beside a picture's being unreadable."""
-    return reason.removeprefix(f"{UNREADABLE}: ")

@@ -54,7 +54,7 @@ class Planned:
     def write(
         self, rows: ArrayLike, vocab: int, told: dict[str, Any], beside: Mapping[str, bytes] | None = None
     ) -> None:
-        """Make the shard: (n, w) rows of ids in [0, vocab), facts that are `told` beside its own, and files."""
+        """Make the shard: (n, w) rows of ids in [0, vocab), facts `told` beside its own, other files beside."""
         write_shard(self.folder, rows, vocab, self.facts | told, beside=beside)
 
 

@@ -84,7 +84,7 @@ def _samples(path: Path, tar: str) -> tuple[dict[str, dict[str, Stretch]], dict[
                     sample[suffix] = Stretch(path, member.offset_data, member.size)
             _check_end(path, archive.offset)
     except tarfile.TarError as error:
-        raise ValueError(f"{path} is no whole, uncompressed tar ({error}): unpack or fetch it again") from error
+        raise ValueError(f"{path} is no whole, uncompressed tar ({error}): make it again") from error
     return samples, doubled
 
 

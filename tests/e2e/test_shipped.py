@@ -9,7 +9,7 @@ from lvm import DEFAULT_WEIGHTS as SHIPPED_LVM
 from lvm import LVM
 from lvm.evaluate import Job, evaluate
 from lvm.kind import DEFAULT_KIND, KindClassifier
-from lvm.tasks import tasks
+from lvm.tasks import PAIR_TASKS
 from vqtok.data.emoji import PACK, load_emoji
 from vqtok.data.scenes import alone
 from vqtok.metrics.images import psnr
@@ -18,7 +18,7 @@ from vqtok.tokenizers.loading import DEFAULT_WEIGHTS as SHIPPED_TOKENIZER
 
 MB = 1e6
 # Tasks in which a copy of the query is still nearer, pixel by pixel, than the answer, as the README says.
-LIKE_THE_QUERY = ("shaded to flat", "flat to shaded", "fill the hole", "mirror")
+LIKE_THE_QUERY = ("shaded to flat", "flat to shaded", "deblur", "colorize")
 
 
 def megabytes(*folders: Path) -> float:
@@ -56,8 +56,9 @@ def test_the_lvm_answers_from_pairs():
 def test_the_lvm_keeps_its_promises():
     """Over the trained tasks, 100 unseen names each, greedy, three pairs: as its README says."""
     judge = KindClassifier.from_pretrained(DEFAULT_KIND)
-    asked = tasks(held_out=False)
-    report = evaluate(LVM.from_pretrained(SHIPPED_LVM), Job(floors=False), asked, judge)
+    model = LVM.from_pretrained(SHIPPED_LVM)
+    asked = [task for task in PAIR_TASKS if task.name in model.config.trained]
+    report = evaluate(model, Job(floors=False), asked, judge)
     assert report.trained["kind"] >= 0.8
     assert report.trained["content"] >= 0.4
     assert report.trained["iou"] >= 0.85

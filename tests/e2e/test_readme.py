@@ -3,8 +3,10 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +45,8 @@ TOY = {  # beginning of a command -> flags behind it that make it toy-sized; the
     "vqtok complete a.png b.png --model runs/diffusion-": "--steps 3",
     "vqtok evaluate diffusion": "--data emoji:validation:6 --times 2 --samples 4 --steps 2",
     "vqtok encode --data emoji:train:24000": "--data emoji:train:12",
+    "vqtok encode --captions emoji:train:40000": "--captions emoji:train:12",
+    "vqtok encode --captions emoji:new_pairs:1000": "--captions emoji:new_pairs:6",
     "vqtok complete": "--rows 4",
     "vqtok train recipes/tokenizer/": "--lr.steps 6 --restart_steps 4 --data.workers 0 --data.batch 4 "
     f"{NETWORK} {SHORT}",
@@ -96,6 +100,12 @@ def place(tmp_path_factory: pytest.TempPathFactory, photos: Path, voc_example: C
         picture = Image.open(path)
         picture.save(folder / f"{name}.png")
         ImageOps.invert(picture).save(folder / f"{name}-inverted.png")
+    (folder / "my" / "captioned").mkdir()
+    for number, path in enumerate(sorted(photos.rglob("*.png"))[:4]):
+        shutil.copy(path, folder / "my" / "captioned" / f"{number}.png")
+        (folder / "my" / "captioned" / f"{number}.txt").write_text(f"photo number {number}")
+    with tarfile.open(folder / "my" / "captioned-000.tar", "w") as archive:
+        archive.add(folder / "my" / "captioned", ".")
     ids = np.random.default_rng(0).integers(CODES, size=(5, 16 * 64))
     write_jsonl(folder / "depth.jsonl", ids)  # five sentences of eight pairs
     voc = folder / "VOCdevkit" / "VOC2012"

@@ -2,7 +2,7 @@
 
 `PictureFolder` and `read_picture` turn files into images, `fitted` gives an image another size; `write_shard`
 and `Shards` keep token ids on disk; `Shuffled` is the endless order of a training run. The embedded data are
-in `vqtok.data.emoji` and `vqtok.data.scenes`.
+in `vqtok.data.emoji` and `vqtok.data.scenes`, pictures with captions in `vqtok.data.captions`.
 """
 
 from vqtok.data.folders import PictureFolder

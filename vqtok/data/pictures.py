@@ -58,10 +58,16 @@ def read_pixels(
     """As `read_picture`, but (3, h, w) uint8 in [0, 255]: a quarter of the memory, and nothing lost."""
     check_form(size, fit)
     with _opened(path) as file:
-        picture = _decoded(file, size, pixel_limit)
-    if size is not None:
-        picture = FITS[fit](picture, size)
-    return _pixels(picture)
+        return _sized(file, size, fit, pixel_limit)
+
+
+def pixels_of(
+    content: bytes, name: str, size: int | None = None, fit: Fit = "crop", pixel_limit: int = PIXEL_LIMIT
+) -> Tensor:
+    """As `read_pixels`, of the bytes of a file of that name, as they lie in an archive or a table."""
+    check_form(size, fit)
+    with _told(name):
+        return _sized(io.BytesIO(content), size, fit, pixel_limit)
 
 
 def picture_shape(path: str | Path) -> tuple[int, int]:
@@ -137,13 +143,19 @@ def write_picture(path: str | Path, image: Tensor) -> None:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[BinaryIO]:
     """The file, while it is read as a picture; what goes wrong names it."""
-    with open(path, "rb") as file:
-        try:
-            yield file
-        except Exception as error:  # damaged files raise almost anything: struct.error, SyntaxError ...
-            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
-                raise  # the machine's trouble, not the picture's
-            raise ValueError(f"cannot read {path}: {_reason(error)}") from error
+    with open(path, "rb") as file, _told(path):
+        yield file
+
+
+@contextmanager
+def _told(name: str | Path) -> Iterator[None]:
+    """What goes wrong with a picture names it."""
+    try:
+        yield
+    except Exception as error:  # damaged files raise almost anything: struct.error, SyntaxError ...
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+            raise  # the machine's trouble, not the picture's
+        raise ValueError(f"cannot read {name}: {_reason(error)}") from error
 
 
 def _pixels(picture: Image.Image) -> Tensor:
@@ -155,6 +167,12 @@ def _picture(image: Tensor) -> Image.Image:
     """RGB of (3, h, w); what lies outside of [0, 1] is clamped."""
     pixels = (image.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
     return Image.fromarray(rearrange(pixels, "c h w -> h w c").numpy())
+
+
+def _sized(file: BinaryIO, size: int | None, fit: Fit, pixel_limit: int) -> Tensor:
+    """(3, h, w) uint8 of the picture in `file`, brought to `size`."""
+    picture = _decoded(file, size, pixel_limit)
+    return _pixels(picture if size is None else FITS[fit](picture, size))
 
 
 def _decoded(file: BinaryIO, size: int | None, pixel_limit: int) -> Image.Image:

@@ -9,7 +9,7 @@ Letters: n rows, w ids in a row.
 """
 
 from argparse import ArgumentParser
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,11 @@ class Planned:
                 )
         return facts
 
-    def write(self, rows: ArrayLike, vocab: int, told: dict[str, Any]) -> None:
-        """Make the shard: (n, w) rows of ids in [0, vocab), and facts that are `told` beside its own."""
-        write_shard(self.folder, rows, vocab, self.facts | told)
+    def write(
+        self, rows: ArrayLike, vocab: int, told: dict[str, Any], beside: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Make the shard: (n, w) rows of ids in [0, vocab), facts beside its own, files beside its rows."""
+        write_shard(self.folder, rows, vocab, self.facts | told, False, beside)
 
 
 @dataclass(frozen=True, kw_only=True)

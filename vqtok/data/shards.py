@@ -11,6 +11,7 @@ Letters: n rows, w ids in a row.
 import json
 import os
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -36,6 +37,7 @@ def write_shard(
     vocab: int,
     facts: dict[str, Any] | None = None,
     replace: bool = False,
+    beside: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write one shard; the folder appears whole or not at all.
 
@@ -46,6 +48,7 @@ def write_shard(
         facts: What else the manifest shall say, as JSON: "task", "names" ... and "tokenizer", a hash
             of the one that made the ids; shards of different tokenizers do not mix.
         replace: Put it in the place of an older one.
+        beside: Content of other files of the shard, by name; their hashes stand in the manifest too.
 
     Raises:
         ValueError: if the rows have another shape or type, or an id is outside the vocabulary.
@@ -56,6 +59,8 @@ def write_shard(
     said = {"rows": count, "width": width, "vocab": vocab, "dtype": dtype.name, "facts": facts or {}}
     with publish(folder, replace=replace) as unpublished:
         (unpublished / ROWS).write_bytes(rows.astype(dtype).tobytes())  # tofile would not name a full disk
+        for name, content in (beside or {}).items():
+            (unpublished / name).write_bytes(content)
         write_manifest(unpublished, {"format": FORMAT, **said, "seal": _seal(said)})
 
 
@@ -74,6 +79,7 @@ class Shards:
         tokenizer: Hash of the tokenizer that made the ids; None where the shards do not say.
         facts: What each shard's manifest says, shard by shard.
         folders: Each shard's folder.
+        rows: How many rows each shard has.
         unfinished: Folders passed over, because their writer has not come, or never came, to the manifest.
 
     Raises:
@@ -128,6 +134,7 @@ class Shards:
         self.tokenizer = _agreed(shards, "tokenizer", [shard.facts.get("tokenizer") for shard in shards])
         self.facts = [shard.facts for shard in shards]
         self.folders = [shard.folder for shard in shards]
+        self.rows = [shard.rows for shard in shards]
         self._shards = shards
         self._ends = list(accumulate(shard.rows for shard in shards))
         return self

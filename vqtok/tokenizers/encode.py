@@ -2,7 +2,8 @@
 
 A shard holds a fixed piece of the gallery and is written whole, so a job that was killed goes on where it
 was and ends in the same bytes. A picture that cannot be read has no row; the manifest of its shard says why,
-which picture each row is, and its class where the gallery knows classes.
+which picture each row is, and its class where the gallery knows classes. Pictures with captions have these
+beside the rows, in the same order (`vqtok.data.captions`).
 
 Letters: b images, c channels, h w size; i j grid of codes, t = i j tokens of an image.
 """
@@ -20,9 +21,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from vqtok.data.captions import FACT, FILE, Reading, lines_of, open_captions
 from vqtok.data.galleries import Gallery, open_gallery
+from vqtok.data.pairing import LeftOut, Pairs
 from vqtok.data.pictures import Fit
 from vqtok.data.plan import Planned, Share, items, pieces
+from vqtok.storage.manifests import sha256
 from vqtok.tokenizers.fingerprint import fingerprint
 from vqtok.tokenizers.interface import ImageTokenizer
 from vqtok.tokenizers.loading import load_tokenizer
@@ -39,34 +43,52 @@ class Job(Share):
     Args:
         tokenizer: Folder, file or hub id.
         data: A gallery: a folder of pictures, an idx file, or `emoji:SPLIT[:COUNT]`.
+        captions: In its place pictures with captions, by a word of `open_captions`.
         out: Receives the shards, each a folder of its own.
         size: Pixels a side that pictures are brought to; None takes what the tokenizer was trained on.
         fit: How a picture that is not square is brought there, as in `read_picture`.
         batch: Images that are encoded at once.
         decoders: Processes that decode pictures ahead; 0 decodes in this one.
-        tolerate: Share of the folder's pictures that may be unreadable, rounded up to whole ones.
+        tolerate: Share of the folder's pictures that may be unreadable, or of what may be no pair of picture
+            and caption, rounded up to whole ones.
+        caption_key: Where captions are, as in `Reading`.
+        picture_key: Which column pictures are, as in `Reading`.
     """
 
     tokenizer: str
-    data: str | Path
+    data: str | Path | None = None
+    captions: str | None = None
     out: Path
     size: int | None = None
     fit: Fit = "crop"
     batch: int = 64
     decoders: int = 1
     tolerate: float = 0.01
+    caption_key: str | None = None
+    picture_key: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batch < 1:
             raise ValueError(f"{self.batch} images at once are none: take a batch of at least 1")
+        if (self.data is None) == (self.captions is None):
+            raise ValueError("pictures come from data, or with captions from captions: name one of the two")
+
+    def opened(self, size: int) -> Gallery:
+        """What is encoded, its images brought to that size."""
+        if self.captions is None:
+            return open_gallery(self.data, size, self.fit, self.tolerate)
+        keys = {"caption_key": self.caption_key, "picture_key": self.picture_key}
+        reading = Reading(size=size, fit=self.fit, tolerate=self.tolerate, **keys)
+        return open_captions(self.captions, reading)
 
 
 def encode(job: Job) -> dict[str, str]:
     """Write the shards of this share that are not there yet.
 
     Returns:
-        Pictures left out of all shards that are there, those of other shares too, with reasons.
+        Pictures left out of all shards that are there, those of other shares too, with reasons; and what was
+        no pair from the start.
 
     Raises:
         ValueError: if tokenizer or gallery cannot be used, too many pictures cannot be read, or a shard of
@@ -74,7 +96,7 @@ def encode(job: Job) -> dict[str, str]:
     """
     tokenizer = load_tokenizer(job.tokenizer).to("cuda" if torch.cuda.is_available() else "cpu")
     size = tokenizer.config.size if job.size is None else job.size
-    gallery = open_gallery(job.data, size, job.fit, job.tolerate)
+    gallery = job.opened(size)
     shards = plan(job, gallery, fingerprint(tokenizer))
     mine, skipped = job.of(shards), left_out(shards)
     missing = [shard for shard in mine if shard.told() is None]
@@ -85,12 +107,13 @@ def encode(job: Job) -> dict[str, str]:
             rows, told = encode_shard(tokenizer, batches, size)
             skipped |= told["skipped"]
             gallery.refuse(skipped)
-            told |= labels(gallery, shard.items, told["names"]) | {"source": str(job.data)}
-            shard.write(rows.numpy(), tokenizer.vocab, told)
+            told |= labels(gallery, shard.items, told["names"]) | {"source": str(job.captions or job.data)}
+            told, beside = captioned(gallery, shard.items, told)
+            shard.write(rows.numpy(), tokenizer.vocab, told, beside)
         meter.show(items(mine), {})
     skipped = left_out(shards)  # other processes may have found some meanwhile
     gallery.refuse(skipped)
-    return skipped
+    return skipped | (gallery.left_out.names if isinstance(gallery, Pairs) else {})
 
 
 def plan(job: Job, gallery: Gallery, mark: str) -> list[Planned]:
@@ -130,6 +153,17 @@ def labels(gallery: Gallery, numbers: range, names: Sequence[str]) -> dict[str, 
     return {"labels": [by_name[name] for name in names]}
 
 
+def captioned(
+    gallery: Gallery, numbers: range, told: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What is told of some images and, if they have captions, the hash of these and their file."""
+    if not isinstance(gallery, Pairs):
+        return told, {}
+    by_name = {gallery.name(number): gallery.caption(number) for number in numbers}
+    lines = lines_of([by_name[name] for name in told["names"]])
+    return told | {FACT: sha256(lines)}, {FILE: lines}
+
+
 def encode_shard(
     tokenizer: ImageTokenizer, batches: Iterable[Decoded], size: int
 ) -> tuple[Tensor, dict[str, Any]]:
@@ -161,22 +195,31 @@ def main(argv: list[str] | None = None) -> None:
         "`vqtok encode --pairs 4000 --help` lists the options.",
     )
     add = parser.add_argument
+    source = parser.add_mutually_exclusive_group(required=True)
     data = "a folder of PNG, JPEG and WebP, at any depth; an idx file; or emoji:SPLIT[:COUNT]"
-    add("--data", required=True, metavar="GALLERY", help=data)
+    source.add_argument("--data", metavar="GALLERY", help=data)
+    captions = "in its place pictures with captions: folder:PATH of pictures and .txt of the same stems; "
+    captions += "tar:PATTERN of WebDataset; hub:NAME[:SPLIT] of datasets; or emoji:SPLIT[:COUNT]"
+    source.add_argument("--captions", metavar="SOURCE", help=captions)
     add("--tokenizer", required=True, help="folder, file or hub id")
     add("--out", required=True, type=Path, metavar="FOLDER", help="for the shards; the same command goes on")
     add("--size", type=int, metavar="PIXELS", help="a side of the images [the tokenizer's]")
     add("--fit", choices=get_args(Fit), default="crop", help="of pictures that are not square [%(default)s]")
     add("--batch", type=int, default=64, metavar="N", help="images encoded at once [%(default)s]")
     add("--decoders", type=int, default=1, metavar="N", help="processes that decode ahead [%(default)s]")
-    tolerate = "share of pictures that may be unreadable, rounded up to whole ones [%(default)s]"
+    tolerate = "share of pictures that may be unreadable, or lack a caption, rounded up [%(default)s]"
     add("--tolerate", type=float, default=0.01, metavar="SHARE", help=tolerate)
+    add("--caption-key", metavar="NAME", help="key of a tar's json, or column of a data set, with captions")
+    add("--picture-key", metavar="NAME", help="column of a data set with pictures [the only one]")
     Share.add_flags(parser)
     job = Job(**vars(parser.parse_args(argv)))
     skipped = encode(job)
     for name, reason in skipped.items():
         print(f"left out {name}: {reason}")
-    print(f"{job.out}: token shards, {len(skipped)} pictures left out")
+    if job.captions is not None:
+        for kind, count in LeftOut(job.captions, 0, skipped).counts.most_common():
+            print(f"{count} x {kind}")
+    print(f"{job.out}: token shards, {len(skipped)} {'pairs' if job.captions else 'pictures'} left out")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Captions and pictures as rows of ids, in the order in which a run reads them.
 
-Pictures are shards that `vqtok encode` wrote of pairs. Their captions lie beside the ids, as text, and become
-words on the way, each time with other merges dropped (Provilkov et al. 2020; Ramesh et al. 2021).
+Pictures are shards that `vqtok encode --captions` wrote. Their captions lie beside the ids, as text, and
+become words on the way, each time with other merges dropped (Provilkov et al. 2020; Ramesh et al. 2021).
 
 Letters: r rows, n places of text, t tokens of a picture.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dalle.layout import NONE, Layout
+from vqtok.data.captions import Captioned
 from vqtok.data.order import shuffled
 from vqtok.data.shards import Shards
 from vqtok.text import TextTokenizer
 from vqtok.tokenizers.fingerprint import fingerprint
 from vqtok.tokenizers.interface import ImageTokenizer
 
-CAPTIONS = "captions.jsonl"  # in a shard's folder: captions of its rows in their order, a JSON string a line
 MANY = 4096  # captions that are counted at once
 
 
@@ -214,9 +213,10 @@ def rows_of(folder: Path, tokenizer: ImageTokenizer, name: str, text: TextTokeni
     """The rows of a folder, if the image tokenizer called `name` made them for pictures of this layout.
 
     Raises:
-        ValueError: if another one did, pictures have another size, or captions are missing or too few.
+        ValueError: if another one did, pictures have another size, or captions are missing.
     """
-    shards, mark = Shards(folder), fingerprint(tokenizer)
+    pairs, mark = Captioned(folder), fingerprint(tokenizer)
+    shards = pairs.shards
     if shards.tokenizer != mark:
         raise ValueError(
             f"{folder} was encoded by tokenizer {str(shards.tokenizer)[:12]}, {name} is {mark[:12]}: encode "
@@ -228,31 +228,4 @@ def rows_of(folder: Path, tokenizer: ImageTokenizer, name: str, text: TextTokeni
                 f"{folder} holds pictures of {facts.get('grid')} codes, the tokenizer's size gives "
                 f"{list(layout.shape)}: encode without --size, and without --pairs"
             )
-    captions = [caption for shard in shards.folders for caption in captions_of(shard)]
-    if len(captions) != len(shards):
-        raise ValueError(
-            f"{folder} has {len(shards)} pictures and {len(captions)} captions: encode its pairs again"
-        )
-    return Rows(shards, captions, text, layout)
-
-
-def captions_of(shard: Path) -> list[str]:
-    """The captions of one shard's rows.
-
-    Raises:
-        ValueError: if it has none, or a line is no caption; it names the line.
-    """
-    path = shard / CAPTIONS
-    if not path.is_file():
-        raise ValueError(f"{shard} has no {CAPTIONS}: encode pairs, not pictures without captions")
-    found = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            caption = json.loads(line)
-        except ValueError as error:
-            told = f"{path}, line {number}, is no JSON in UTF-8: encode this shard again"
-            raise ValueError(told) from error
-        if not isinstance(caption, str):
-            raise ValueError(f"{path}, line {number}, is {caption!r} and no caption: encode this shard again")
-        found.append(caption)
-    return found
+    return Rows(shards, pairs.captions, text, layout)

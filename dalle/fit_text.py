@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 
+from vqtok.data.captions import SOURCES, open_captions
+from vqtok.data.pairing import EMPTY
 from vqtok.storage.folders import write_file
 from vqtok.storage.manifests import sha256
 from vqtok.text.corpus import read_captions
@@ -28,7 +30,8 @@ class TrainConfig:
 
     Args:
         folder: Receives `model/` and fit.json.
-        data: Captions: a UTF-8 file with one a line, or a folder of such files named *.txt.
+        data: Captions: a UTF-8 file with one a line, a folder of such files named *.txt, or pictures with
+            captions, by a word of `vqtok.data.captions`.
         text: Number of ids, and how words are cut.
     """
 
@@ -60,12 +63,15 @@ def train(config: TrainConfig) -> TextTokenizer | None:
 
 
 def captions_of(data: str) -> tuple[list[str], int]:
-    """Captions to fit to, and how many lines had none; the one place where sources are told apart.
+    """Captions to fit to, and how many there were that are empty.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are none, or too many of a source's are none.
     """
-    return read_captions(data)
+    if data.partition(":")[0] not in SOURCES:
+        return read_captions(data)
+    pairs = open_captions(data)
+    return [pairs.caption(index) for index in range(len(pairs))], pairs.left_out.counts[EMPTY]
 
 
 def measured(tokenizer: TextTokenizer, captions: list[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dalle import Dalle
 from dalle.layout import Layout
 from dalle.network import Network
 from dalle.train import bundle
+from vqtok.data.captions import beside
 from vqtok.data.shards import write_shard
 from vqtok.gpt.config import GPTConfig, HeadConfig
 from vqtok.gpt.model import GPT
@@ -34,10 +35,10 @@ def pairs(toys: Path, tmp_path: Path) -> dict[str, Path]:
     pixels = np.stack([np.array(color, np.uint8)[:, None, None].repeat(64, 1).repeat(64, 2)
                        for color in COLORS.values()] * 8)  # fmt: skip
     side = tokenizer.config.size // tokenizer.factor
-    facts = {"tokenizer": fingerprint(tokenizer), "grid": [side, side]}
-    write_shard(tmp_path / "pairs" / "0", rows_of(tokenizer, pixels).numpy(), tokenizer.vocab, facts)
-    lines = "".join(f"{json.dumps(caption)}\n" for caption in captions)
-    (tmp_path / "pairs" / "0" / "captions.jsonl").write_text(lines)
+    facts, files = beside(captions)
+    facts |= {"tokenizer": fingerprint(tokenizer), "grid": [side, side]}
+    ids = rows_of(tokenizer, pixels).numpy()
+    write_shard(tmp_path / "pairs" / "0", ids, tokenizer.vocab, facts, beside=files)
     TextTokenizer.fit(captions, TextConfig(vocab=24)).save_pretrained(tmp_path / "text")
     return {"shards": tmp_path / "pairs", "text": tmp_path / "text", "tokenizer": toys / "tokenizer"}
 
@@ -95,7 +96,7 @@ def test_what_the_user_did_wrong(vqtok: Callable, pairs: dict[str, Path], tmp_pa
     (pairs["shards"] / "0" / "captions.jsonl").unlink()
     words = ("--model", tmp_path / "model", "--shards", pairs["shards"], "--out", tmp_path / "out")
     outcome = vqtok("evaluate", "dalle", *words)
-    assert outcome.code == 2 and "has no captions.jsonl: encode pairs" in outcome.err
+    assert outcome.code == 2 and "captions.jsonl is missing: restore it" in outcome.err
     assert not (tmp_path / "a.png").exists() and not (tmp_path / "out").exists()
 
 

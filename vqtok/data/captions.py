@@ -112,10 +112,14 @@ class Captioned:
         return self.shards.facts[shard]["names"][index - self._ends[shard] + self.shards.rows[shard]]
 
 
-def lines_of(captions: Sequence[str]) -> bytes:
-    """captions.jsonl: a line of JSON for each caption, in UTF-8."""
+def beside(captions: Sequence[str]) -> tuple[dict[str, str], dict[str, bytes]]:
+    """What `write_shard` takes for a shard's captions: facts, and files by name.
+
+    The file has a line of JSON for each caption, in UTF-8.
+    """
     lines = (json.dumps({"caption": caption}, ensure_ascii=False) for caption in captions)
-    return "".join(f"{line}\n" for line in lines).encode()
+    content = "".join(f"{line}\n" for line in lines).encode()
+    return {FACT: sha256(content)}, {FILE: content}
 
 
 def _read(folder: Path, facts: dict, rows: int) -> list[str]:

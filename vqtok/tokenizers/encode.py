@@ -21,12 +21,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from vqtok.data.captions import FACT, FILE, Reading, lines_of, open_captions
+from vqtok.data.captions import Reading, beside, open_captions
 from vqtok.data.galleries import Gallery, open_gallery
 from vqtok.data.pairing import LeftOut, Pairs
 from vqtok.data.pictures import Fit
 from vqtok.data.plan import Planned, Share, items, pieces
-from vqtok.storage.manifests import sha256
 from vqtok.tokenizers.fingerprint import fingerprint
 from vqtok.tokenizers.interface import ImageTokenizer
 from vqtok.tokenizers.loading import load_tokenizer
@@ -108,8 +107,8 @@ def encode(job: Job) -> dict[str, str]:
             skipped |= told["skipped"]
             gallery.refuse(skipped)
             told |= labels(gallery, shard.items, told["names"]) | {"source": str(job.captions or job.data)}
-            told, beside = captioned(gallery, shard.items, told)
-            shard.write(rows.numpy(), tokenizer.vocab, told, beside)
+            facts, files = captioned(gallery, shard.items, told["names"])
+            shard.write(rows.numpy(), tokenizer.vocab, told | facts, files)
         meter.show(items(mine), {})
     skipped = left_out(shards)  # other processes may have found some meanwhile
     gallery.refuse(skipped)
@@ -154,14 +153,13 @@ def labels(gallery: Gallery, numbers: range, names: Sequence[str]) -> dict[str, 
 
 
 def captioned(
-    gallery: Gallery, numbers: range, told: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """What is told of some images and, if they have captions, the hash of these and their file."""
+    gallery: Gallery, numbers: range, names: Sequence[str]
+) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Facts and files of the captions that these images have, if they have any."""
     if not isinstance(gallery, Pairs):
-        return told, {}
+        return {}, {}
     by_name = {gallery.name(number): gallery.caption(number) for number in numbers}
-    lines = lines_of([by_name[name] for name in told["names"]])
-    return told | {FACT: sha256(lines)}, {FILE: lines}
+    return beside([by_name[name] for name in names])
 
 
 def encode_shard(

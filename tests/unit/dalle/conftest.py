@@ -1,6 +1,5 @@
 """Tiny models over six colors, pictures of 4x4 pixels and captions of three words; shards of such pairs."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from dalle.layout import Layout
 from dalle.model import Dalle, DalleConfig
+from vqtok.data.captions import beside
 from vqtok.data.shards import write_shard
 from vqtok.gpt.config import AttentionConfig, GPTConfig, HeadConfig
 from vqtok.gpt.masks import GridConfig
@@ -122,7 +122,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_pairs(shard: Path, rows: Tensor, captions: list[str], mark: str) -> None:
-    """A shard of ids (n, 16) and their captions, as `vqtok encode` writes it of pairs."""
-    write_shard(shard, rows.numpy(), CODES, {"tokenizer": mark, "grid": [SIZE, SIZE]})
-    lines = "".join(f"{json.dumps(caption)}\n" for caption in captions)
-    (shard / "captions.jsonl").write_text(lines, encoding="utf-8")
+    """A shard of ids (n, 16) and their captions, as `vqtok encode --captions` writes it."""
+    facts, files = beside(captions)
+    told = {"tokenizer": mark, "grid": [SIZE, SIZE]} | facts
+    write_shard(shard, rows.numpy(), CODES, told, beside=files)

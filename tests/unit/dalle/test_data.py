@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dalle.data import CaptionsConfig, Order, Rows, captions_of, rows_of, words
+from dalle.data import CaptionsConfig, Order, Rows, rows_of, words
 from dalle.layout import NONE, Layout
 from vqtok.data.shards import Shards
 from vqtok.text import TextTokenizer
@@ -113,28 +113,6 @@ def test_another_tokenizer(folder: Path, palette: PaletteTokenizer, text: TextTo
         palette.colors.mul_(0.9)
     with pytest.raises(ValueError, match="was encoded by tokenizer .*, other is .*: encode again"):
         rows_of(folder / "shards", palette, "other", text, layout)
-
-
-BAD = {
-    b'"a"\n"b\xff"\n': "captions.jsonl, line 2, is no JSON in UTF-8",
-    b'"a"\n3\n': "captions.jsonl, line 2, is 3 and no caption",
-    None: "has no captions.jsonl: encode pairs",
-}
-
-
-@pytest.mark.parametrize("content", BAD)
-def test_damaged_captions(content: bytes | None, tmp_path: Path):
-    """The file and the line are named."""
-    if content is not None:
-        (tmp_path / "captions.jsonl").write_bytes(content)
-    with pytest.raises(ValueError, match=BAD[content]):
-        captions_of(tmp_path)
-
-
-def test_captions_of_any_language(tmp_path: Path):
-    """Line separators of Unicode do not end a line."""
-    (tmp_path / "captions.jsonl").write_text('"käse\u2028 🧀"\n"b"\n', encoding="utf-8")
-    assert captions_of(tmp_path) == ["käse\u2028 🧀", "b"]
 
 
 @pytest.mark.parametrize("name", ["merges_dropped", "captions_dropped"])

@@ -49,3 +49,10 @@ def test_too_few_captions(config: TrainConfig):
     with pytest.raises(ValueError, match=r"vocab 16384 is more than these captions hold: set it to \d+"):
         train(replace(config, text=TextConfig()))
     assert not config.folder.exists()
+
+
+def test_captions_of_pictures(config: TrainConfig):
+    """A source of pictures with captions is read for its captions alone."""
+    train(replace(config, data="emoji:train:300", text=TextConfig(vocab=120)))
+    report = json.loads((config.folder / "fit.json").read_text())
+    assert (report["captions"], report["blank"], report["unknown"]) == (300, 0, 0)

@@ -8,21 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from vqtok.data.captions import FACT, FILE, Captioned, Reading, lines_of, open_captions
+from vqtok.data.captions import FACT, FILE, Captioned, Reading, beside, open_captions
 from vqtok.data.order import Shuffled
 from vqtok.data.shards import write_shard
-from vqtok.storage.manifests import sha256
 
 CAPTIONS = ["a käse", 'said "so"', "back\\slash", "line\u2028break", "five"]
 
 
 def write(folder: Path, captions: list[str], rows: int | None = None, mark: str | None = None) -> None:
     """A shard of three ids a row with these captions."""
-    lines = lines_of(captions)
+    facts, files = beside(captions)
     count = len(captions) if rows is None else rows
-    told = {"names": [f"{folder.name}-{row}" for row in range(count)], FACT: mark or sha256(lines)}
+    told = {"names": [f"{folder.name}-{row}" for row in range(count)]} | facts
     ids = np.arange(count * 3).reshape(count, 3)
-    write_shard(folder, ids, 100, told, beside={FILE: lines})
+    write_shard(folder, ids, 100, told | ({FACT: mark} if mark else {}), beside=files)
 
 
 @pytest.fixture

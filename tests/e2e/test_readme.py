@@ -41,6 +41,7 @@ TOY = {  # beginning of a command -> flags behind it that make it toy-sized; the
     "vqtok train recipes/diffusion/": "--lr.steps 3 --data.batch 2 --data.held_out 4 --network.channels 8 "
     "--network.multipliers [1,1] --network.groups 4 --network.attention_levels [] --bound_times 2 "
     f"--data.gallery emoji:train:12 {SHORT}",
+    "vqtok train recipes/text/": "--data emoji:train:200 --text.vocab 120",
     "vqtok train recipes/clip/": "--lr.steps 3 --data.batch 4 --data.held_out 4 --towers.image test_resnet "
     f"--towers.width 16 --towers.text.width 16 --towers.text.depth 1 --towers.text.heads 2 {SHORT}",
     "vqtok sample --model runs/diffusion-": "--count 2 --steps 2",

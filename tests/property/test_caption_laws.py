@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqtok.data.captions import FACT, FILE, Captioned, lines_of
+from vqtok.data.captions import Captioned, beside
 from vqtok.data.combinations import Combinations
 from vqtok.data.emoji import STYLES
 from vqtok.data.emoji_pairs import EmojiPairs
@@ -16,7 +16,6 @@ from vqtok.data.order import Shuffled
 from vqtok.data.pairing import FolderPairs, caption_of
 from vqtok.data.phrases import about_one, about_two
 from vqtok.data.shards import write_shard
-from vqtok.storage.manifests import sha256
 
 lawful = settings(max_examples=40, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32)
@@ -108,9 +107,8 @@ def test_captions_come_back(captions: list[str], seed: int, shards: int) -> None
     """Captions of any characters come back with their rows, each once in every epoch of every order."""
     with tempfile.TemporaryDirectory() as folder:
         for number, part in enumerate(np.array_split(np.arange(len(captions)), shards)):
-            lines = lines_of([captions[row] for row in part])
-            told = {FACT: sha256(lines)}
-            write_shard(Path(folder, f"{number}"), part[:, None], 9, told, beside={FILE: lines})
+            told, files = beside([captions[row] for row in part])
+            write_shard(Path(folder, f"{number}"), part[:, None], 9, told, beside=files)
         order = Shuffled(Captioned(folder), seed)
         epoch = [order[len(captions) + place] for place in range(len(captions))]
         assert sorted(int(ids) for ids, _ in epoch) == [*range(len(captions))]
